@@ -1,0 +1,35 @@
+"""Every error a user can cause is a `SimsparseError` whose message is one sentence: field, value, what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SimsparseError(Exception):
+    """Base of all errors caused by input; the command line prints it in one line and exits with 2."""
+
+
+class InputError(SimsparseError, ValueError):
+    """A field has a value that cannot be."""
+
+    @classmethod
+    def expected(cls, field: str, value: object, expectation: str) -> InputError:
+        """The one sentence for a bad value: `field is value, expected expectation`."""
+        return cls(f"{field} is {value!r}, expected {expectation}")
+
+
+class UnknownNameError(SimsparseError, LookupError):
+    """A name that nothing answers to."""
+
+    @classmethod
+    def near(cls, kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+        """Say that `name` is no `kind`, with the nearest of the `known` names."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        hint = f"; near names: {', '.join(near)}" if near else f"; known: {', '.join(known[:40]) or 'none'}"
+        return cls(f"no {kind} is named {name!r}{hint}")
+
+
+class UnsupportedError(SimsparseError):
+    """A machine or a model that cannot do what was asked, with the reason."""

@@ -1,0 +1,200 @@
+"""Kernel calls as arrays, and what a machine must answer about them: `lower`, `price`, `events`.
+
+A *problem* is a row of numbers that says what is to be computed, in terms every machine understands
+(`ProblemColumn`). A *mapping* is a row of numbers that says how one kernel of one family computes it (tile, split,
+stored bytes); each family names its own mapping columns. `price` takes both, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsparse.sparsity import PatternColumn
+
+if TYPE_CHECKING:
+    from simsparse.workload import Workload
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class ProblemKind(IntEnum):
+    """What a problem row is."""
+
+    GEMM = 0
+    ATTENTION = 1  # score, softmax and value in one
+    STREAM = 2
+    TRANSFER = 3
+
+
+class ProblemColumn(IntEnum):
+    """Columns of a problem row. Bits are of stored values; bytes and FLOPs are of one call."""
+
+    KIND = 0
+    BATCH = 1  # independent products (heads, experts, groups)
+    M = 2  # outputs of a layer; cached tokens of an attention
+    N = 3  # tokens, pixels; queries of an attention (times query heads that share a KV head)
+    K = 4  # reduction; head size of an attention
+    A_BITS = 5  # per value, scales included
+    B_BITS = 6
+    C_BITS = 7
+    COMPUTE = 8  # code of the multiplication type, `COMPUTE_TYPES`
+    ACCUMULATE_BITS = 9
+    A_SHARED = 10  # products of the batch that read the same A (1: each has its own)
+    CAUSAL = 11  # fraction of the score matrix that is needed
+    READ_BYTES = 12  # streams: bytes read; contractions: extra bytes a fused epilogue reads
+    WRITE_BYTES = 13
+    STREAM_FLOPS = 14  # elementwise operations (of a stream, or of a fused epilogue)
+    STREAM_KIND = 15  # code: index in list(StreamKind), -1 otherwise
+    TRANSFER_KIND = 16  # code: index in list(TransferKind), -1 otherwise
+    DEVICES = 17  # participants of a transfer
+    A_IS_WEIGHT = 18  # 1 where A is a stored weight (can be packed beforehand, may be pruned)
+    B_DENSITY = 19  # fraction of B that is nonzero (dual-side sparsity)
+    CONV_REUSE = 20  # im2col elements per distinct element of B (1 for a matmul)
+    TRAIN_STAGE = 21  # 0 forward, 1 input gradient, 2 weight gradient, 3 update, -1 not training
+    PATTERN = 22  # first of the columns of A's pattern (of the scores, in an attention), as in `PatternColumn`
+
+
+PROBLEM_WIDTH = int(ProblemColumn.PATTERN) + len(PatternColumn)
+# Multiplication types, in the order of `ProblemColumn.COMPUTE` codes.
+COMPUTE_TYPES = ("fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "int8", "int4", "fp4")
+
+
+def pattern_column(problem: Floats, column: PatternColumn) -> Floats:
+    """A column of A's pattern in an array of problems, shape (n,)."""
+    return problem[:, int(ProblemColumn.PATTERN) + int(column)]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What an array of n kernel calls costs, one call each.
+
+    Attributes
+    ----------
+    latency_s : (n,) ndarray
+    energy_j : (n,) ndarray
+        `dynamic_j` plus what the idle machine burns in the meantime.
+    dynamic_j : (n,) ndarray
+    terms_s : (n, t) ndarray
+        Times that `latency_s` is combined from by the machine's rule, in the order of `term_names`.
+    bound : (n,) ndarray of int
+        Index into `term_names` of what bounds the call.
+    level_bytes : (n, l) ndarray
+        Bytes moved at each of `level_names`.
+    roofline_s : (n,) ndarray
+        Lower bound: the larger of arithmetic over peak and compulsory bytes over peak bandwidth.
+    flops : (n,) ndarray
+        Dense (effective) FLOPs.
+    term_names, level_names : tuple of str
+    energy_terms_j : (n, e) ndarray, and its `energy_names`
+        Parts that add up to `energy_j`.
+    """
+
+    latency_s: Floats
+    energy_j: Floats
+    dynamic_j: Floats
+    terms_s: Floats
+    bound: Ints
+    level_bytes: Floats
+    roofline_s: Floats
+    flops: Floats
+    energy_terms_j: Floats
+    term_names: tuple[str, ...]
+    level_names: tuple[str, ...]
+    energy_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.latency_s)
+
+    def take(self, index: Ints | Sequence[int]) -> Prices:
+        """The rows at `index`."""
+        rows = {name: getattr(self, name)[index] for name in _PRICE_ARRAYS}
+        return Prices(**rows, term_names=self.term_names, level_names=self.level_names, energy_names=self.energy_names)
+
+
+_PRICE_ARRAYS = (
+    "latency_s", "energy_j", "dynamic_j", "terms_s", "bound", "level_bytes", "roofline_s", "flops", "energy_terms_j",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A kernel that was tried and not taken: its time, or the reason why it cannot run."""
+
+    kernel: str
+    latency_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """Names of one row of a plan: which ops it covers, with which kernel, how often, and what else was tried."""
+
+    ops: tuple[str, ...]
+    kernel: str
+    count: int
+    pattern: str
+    alternatives: tuple[Alternative, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Kernel calls of one workload on one machine.
+
+    Attributes
+    ----------
+    machine : str
+    calls : tuple of Call
+    problem : (n, PROBLEM_WIDTH) ndarray
+    mapping : (n, q) ndarray
+        In the family's mapping columns.
+    kernel : (n,) ndarray of int
+        Index into the family's kernels.
+    """
+
+    machine: str
+    calls: tuple[Call, ...]
+    problem: Floats
+    mapping: Floats
+    kernel: Ints
+    workload: Workload | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a machine's numbers come from."""
+
+    spec_hash: str
+    constants_hash: str
+    unverified: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Machine(Protocol):
+    """What the core asks of a machine; anything that answers can be registered."""
+
+    @property
+    def name(self) -> str:
+        """As a user names it."""
+
+    @property
+    def memory_bytes(self) -> float:
+        """What weights, cache and activations must fit in; infinite where it does not matter."""
+
+    @property
+    def provenance(self) -> Provenance:
+        """Hashes, and figures nobody looked up."""
+
+    def lower(self, workload: Workload, *, kernel: str = "best") -> Plan:
+        """Decide which kernels run the workload, and how."""
+
+    def price(self, plan: Plan) -> Prices:
+        """What each call of the plan costs, in closed form."""
