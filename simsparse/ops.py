@@ -45,6 +45,8 @@ class Tensor:
     role : Role
     pattern : Pattern
         What is zero in it. Over a weight, N:M runs along the reduction.
+    transposed : bool
+        This is the transposed view of the tensor that owns the name (a weight in the input-gradient product).
     """
 
     name: str
@@ -52,6 +54,7 @@ class Tensor:
     dtype: DType
     role: Role
     pattern: Pattern = DENSE
+    transposed: bool = False
 
     def __post_init__(self) -> None:
         for extent in self.shape:
