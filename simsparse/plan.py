@@ -46,19 +46,28 @@ class ProblemColumn(IntEnum):
     C_BITS = 7
     COMPUTE = 8  # code of the multiplication type, `COMPUTE_TYPES`
     ACCUMULATE_BITS = 9
-    A_SHARED = 10  # products of the batch that read the same A (1: each has its own)
-    CAUSAL = 11  # fraction of the score matrix that is needed
-    READ_BYTES = 12  # streams: bytes read; contractions: extra bytes a fused epilogue reads
-    WRITE_BYTES = 13
+    NEEDED = 10  # fraction of an attention's score matrix that is needed (about a half if causal)
+    VALUE_SIZE = 11  # head size of the values of an attention, else 0
+    READ_BYTES = 12  # streams: bytes read; contractions: bytes a fused epilogue adds
+    WRITE_BYTES = 13  # streams: bytes written; contractions: bytes a fused epilogue adds (negative: saves)
     STREAM_FLOPS = 14  # elementwise operations (of a stream, or of a fused epilogue)
     STREAM_KIND = 15  # code: index in list(StreamKind), -1 otherwise
     TRANSFER_KIND = 16  # code: index in list(TransferKind), -1 otherwise
     DEVICES = 17  # participants of a transfer
-    A_IS_WEIGHT = 18  # 1 where A is a stored weight (can be packed beforehand, may be pruned)
+    A_IS_WEIGHT = 18  # 1 where A is a stored weight (may be packed beforehand)
     B_DENSITY = 19  # fraction of B that is nonzero (dual-side sparsity)
-    CONV_REUSE = 20  # im2col elements per distinct element of B (1 for a matmul)
-    TRAIN_STAGE = 21  # 0 forward, 1 input gradient, 2 weight gradient, 3 update, -1 not training
+    CONV_REUSE = 20  # elements im2col would make per distinct element of B (1 for a matmul)
+    TRAIN_STAGE = 21  # `TrainStage`
     PATTERN = 22  # first of the columns of A's pattern (of the scores, in an attention), as in `PatternColumn`
+
+
+class TrainStage(IntEnum):
+    """Which part of a training step a call belongs to."""
+
+    NONE = 0
+    INPUT_GRADIENT = 1
+    WEIGHT_GRADIENT = 2
+    UPDATE = 3
 
 
 PROBLEM_WIDTH = int(ProblemColumn.PATTERN) + len(PatternColumn)
@@ -141,7 +150,7 @@ class Call:
     count: int
     pattern: str
     alternatives: tuple[Alternative, ...] = ()
-    note: str = ""
+    layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

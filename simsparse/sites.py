@@ -1,0 +1,109 @@
+"""Which ops of a workload one kernel may cover: the sites that lowering finds kernels for.
+
+Two fusions exist in real libraries and are offered here: an elementwise chain inside the kernel that makes its input
+(epilogue), and score, softmax and value of one attention (flash attention). A machine says which of them it has.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simsparse.ops import Contraction, ContractionKind, Op, Stream, Tensor
+from simsparse.plan import Floats
+from simsparse.problems import attention_problem, problem_of, with_epilogue
+from simsparse.workload import Workload
+
+
+@dataclass(frozen=True)
+class Site:
+    """Ops that one kernel call covers, and the problem they pose."""
+
+    ops: tuple[Op, ...]
+    problem: Floats
+
+
+@dataclass(frozen=True)
+class Fusions:
+    """What a machine's kernels can fuse."""
+
+    epilogue: bool = False
+    attention: bool = False
+
+
+# The ways to cover a stretch of ops: each way is a list of sites, and lowering takes the fastest.
+Ways = tuple[tuple[Site, ...], ...]
+
+
+def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
+    """Cut a workload into stretches, each with the ways in which kernels may cover it, in order of execution."""
+    readers = Counter(t.name for op in workload.ops for t in {t.name: t for t in op.inputs}.values())
+    stretches: list[Ways] = []
+    index = 0
+    while index < len(workload.ops):
+        taken = _attention(workload.ops, index) if fusions.attention else 0
+        if taken:
+            ops = workload.ops[index : index + taken]
+            apart = tuple(Site((op,), problem_of(op)) for op in ops)
+            score, value = ops[0], ops[-1]
+            assert isinstance(score, Contraction)
+            assert isinstance(value, Contraction)
+            stretches.append(((Site(tuple(ops), attention_problem(score, value)),), apart))
+        else:
+            taken = _chain(workload.ops, index) if fusions.epilogue else 1
+            stretches.append(((_fused(workload.ops[index : index + taken], readers),),))
+        index += taken
+    return stretches
+
+
+def _attention(ops: Sequence[Op], index: int) -> int:
+    """How many ops from `index` on are one attention (score, streams between, value); 0 if none starts here."""
+    score = ops[index]
+    if not isinstance(score, Contraction) or score.kind is not ContractionKind.SCORE:
+        return 0
+    for end in range(index + 1, min(index + 5, len(ops))):
+        op = ops[end]
+        if op.layers != score.layers:
+            return 0
+        if isinstance(op, Contraction):
+            return end - index + 1 if op.kind is ContractionKind.VALUE else 0
+    return 0
+
+
+def _chain(ops: Sequence[Op], index: int) -> int:
+    """How many ops from `index` on are one kernel: the op and the epilogue streams on its output."""
+    head = ops[index]
+    if not isinstance(head, (Contraction, Stream)) or not head.outputs:
+        return 1
+    made, end = {t.name for t in head.outputs}, index + 1
+    while end < len(ops):
+        op = ops[end]
+        if not (isinstance(op, Stream) and op.epilogue and op.layers == head.layers):
+            break
+        if not any(t.name in made for t in op.reads):
+            break
+        made.update(t.name for t in op.writes)
+        end += 1
+    return end - index
+
+
+def _fused(ops: Sequence[Op], readers: Counter[str]) -> Site:
+    row = problem_of(ops[0])
+    if len(ops) > 1:
+        streams = [op for op in ops[1:] if isinstance(op, Stream)]
+        inside = Counter(t.name for op in streams for t in op.reads)
+        kept = frozenset(name for name, count in inside.items() if readers[name] > count)
+        row = with_epilogue(row, streams, _produced(ops[0]), kept)
+    return Site(tuple(ops), row)
+
+
+def _produced(op: Op) -> Tensor:
+    return op.outputs[0]
+
+
+def problems(sites: Sequence[Site]) -> Floats:
+    """Their problem rows, shape (len(sites), PROBLEM_WIDTH)."""
+    return np.stack([site.problem for site in sites])
