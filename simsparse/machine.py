@@ -56,7 +56,15 @@ class _Candidates:
     kernel: Ints
     mapping: Floats
     latency_s: Floats
-    refused: dict[tuple[int, int], str]
+    refused: list[tuple[int, NDArray[np.bool_], str]]
+
+    def reasons(self, site: int) -> list[tuple[int, str]]:
+        """Kernels that refused a site, each with its first reason."""
+        found: dict[int, str] = {}
+        for kernel, mask, reason in self.refused:
+            if mask[site]:
+                found.setdefault(kernel, reason)
+        return list(found.items())
 
 
 class KernelMachine(ABC):
@@ -134,21 +142,20 @@ class KernelMachine(ABC):
     def _candidates(self, problem: Floats, kernel: str, *, strict: bool) -> _Candidates:
         wanted = None if kernel == BEST else self.kernel_index(kernel)
         kind = problem[:, ProblemColumn.KIND]
-        refused: dict[tuple[int, int], str] = {}
+        refused: list[tuple[int, NDArray[np.bool_], str]] = []
         found: list[tuple[Ints, int, Floats]] = []
         for index, candidate in enumerate(self.kernels):
             if strict and index != wanted:
                 continue
             runs = np.isin(kind, candidate.kinds)
             for mask, reason in candidate.refusals(problem):
-                for site in np.flatnonzero(runs & mask)[:4096]:
-                    refused[int(site), index] = reason
-                runs &= ~mask
+                refused.append((index, runs & mask, reason))
+                runs = runs & ~mask
             rows = np.flatnonzero(runs)
             if rows.size:
                 found.append((rows, index, candidate.map(problem[rows])))
         if not found:
-            reasons = sorted(set(refused.values())) or ["no kernel handles such an op"]
+            reasons = sorted({text for _, mask, text in refused if mask.any()}) or ["no kernel handles such an op"]
             raise UnsupportedError(f"{self.name} cannot run this with kernel {kernel!r}: {'; '.join(reasons)}")
         site = np.concatenate([rows for rows, _, _ in found])
         which = np.concatenate([np.full(rows.size, index) for rows, index, _ in found])
@@ -169,7 +176,7 @@ class KernelMachine(ABC):
         if found.size < sites:
             missing = int(np.setdiff1d(np.arange(sites), found)[0])
             what = named[missing].ops[0].name if named else f"row {missing}"
-            reasons = sorted({text for (site, _), text in candidates.refused.items() if site == missing})
+            reasons = sorted({text for _, text in candidates.reasons(missing)})
             raise UnsupportedError(f"{self.name} has no kernel for {what}: {'; '.join(reasons) or 'unknown kind of op'}")
         return order[first]
 
@@ -193,18 +200,14 @@ class KernelMachine(ABC):
             for row in np.flatnonzero(candidates.site == index)
             if row != chosen and np.isfinite(candidates.latency_s[row])
         ]
-        refused = [
-            Alternative(self.kernels[kernel].name, None, reason)
-            for (where, kernel), reason in candidates.refused.items()
-            if where == index
-        ]
+        refused = [Alternative(self.kernels[k].name, None, reason) for k, reason in candidates.reasons(index)]
         names = tuple(op.name for op in site.ops)
         head = site.ops[0]
         return Call(names, self.kernels[taken].name, head.count, pattern_text(head), (*others, *refused), head.layers)
 
     def _why_nothing(self, kernel: str, candidates: _Candidates, kept: Ints) -> str:
         index = self.kernel_index(kernel)
-        reasons = {text for (site, k), text in candidates.refused.items() if k == index and site in set(kept.tolist())}
+        reasons = {text for k, mask, text in candidates.refused if k == index and mask[kept].any()}
         return f"kernel {kernel!r} of {self.name} runs no op of this workload: {'; '.join(sorted(reasons)) or 'none fits'}"
 
 

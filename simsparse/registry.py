@@ -1,0 +1,212 @@
+"""Names become objects here: machines, workload sources, methods and measurement readers, from entry points or `register`.
+
+Entry-point groups: `simsparse.machines` (a `Family`), `simsparse.workloads` (a `Source`), `simsparse.methods`,
+`simsparse.commands`, `simsparse.measurements` (a `Reader`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from simsparse.errors import InputError, UnknownNameError
+from simsparse.plan import Machine
+from simsparse.specs import Spec, checked, read_toml
+from simsparse.workload import Workload
+
+if TYPE_CHECKING:
+    from simsparse.validate import Reader
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where workloads come from: a config, a folder of weights, an ONNX file, a module, a table."""
+
+    def names(self) -> list[str]:
+        """Names it ships; empty if it only reads files."""
+
+    def accepts(self, spec: str) -> bool:
+        """Whether a name or path is its business."""
+
+    def load(
+        self, spec: str, *, phase: str | None, batch: int, seq: int | None, context: int | None, dtype: str
+    ) -> Workload:
+        """Build the workload; `phase=None` takes what the model is for."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Machines of one kind: their spec model, the folder of their TOML files, and how a spec becomes a machine."""
+
+    family: str
+    model: type[Spec]
+    folder: Path
+    build: Callable[[Spec], Machine] = field(repr=False)
+
+    @cached_property
+    def files(self) -> Mapping[str, Path]:
+        """Shipped specs by name; a file is named after its machine."""
+        return {path.stem: path for path in sorted(self.folder.glob("*.toml"))}
+
+    def spec(self, path: Path) -> Spec:
+        """Read and check one spec."""
+        return checked(self.model, read_toml(path), where=f"machine file {path.name!r}")
+
+
+class _Registry:
+    """What `register` and `--plugin` added in this process."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Machine] = {}
+        self.families: dict[str, Family] = {}
+        self.sources: list[Source] = []
+        self.readers: list[Reader] = []
+
+
+_ADDED = _Registry()
+
+
+def register(obj: object) -> None:
+    """Add a machine, a family of machines, a workload source or a measurement reader to this process.
+
+    Raises
+    ------
+    InputError
+        If the object is none of these.
+    """
+    from simsparse.validate import Reader
+
+    if isinstance(obj, Family):
+        _ADDED.families[obj.family] = obj
+    elif isinstance(obj, Machine):
+        _ADDED.machines[obj.name] = obj
+    elif isinstance(obj, Source):
+        _ADDED.sources.insert(0, obj)
+    elif isinstance(obj, Reader):
+        _ADDED.readers.insert(0, obj)
+    else:
+        raise InputError.expected("registered object", type(obj).__name__, "a machine, family, source or reader")
+
+
+@lru_cache
+def _loaded(group: str) -> tuple[object, ...]:
+    return tuple(entry.load() for entry in sorted(entry_points(group=group), key=lambda entry: entry.name))
+
+
+def families() -> dict[str, Family]:
+    """All families by name."""
+    found = {f.family: f for f in _loaded("simsparse.machines") if isinstance(f, Family)}
+    return found | _ADDED.families
+
+
+def sources() -> Iterator[Source]:
+    """All workload sources, those registered here first."""
+    yield from _ADDED.sources
+    yield from (s for s in _loaded("simsparse.workloads") if isinstance(s, Source))
+
+
+def readers() -> Iterator[Reader]:
+    """All measurement readers, those registered here first."""
+    from simsparse.validate import Reader
+
+    yield from _ADDED.readers
+    yield from (r for r in _loaded("simsparse.measurements") if isinstance(r, Reader))
+
+
+def machine_names() -> list[str]:
+    """Every machine that `load_machine` knows by name."""
+    return sorted({*_ADDED.machines, *(name for family in families().values() for name in family.files)})
+
+
+def workload_names() -> list[str]:
+    """Every workload that is shipped."""
+    return sorted({name for source in sources() for name in source.names()})
+
+
+@lru_cache(maxsize=256)
+def _spec(name: str) -> tuple[Family, Spec]:
+    if name.endswith(".toml"):
+        data = read_toml(Path(name))
+        kind = str(data.get("family", ""))
+        if kind not in families():
+            raise InputError.expected(f"family in {Path(name).name!r}", kind, f"one of {', '.join(families())}")
+        family = families()[kind]
+        return family, checked(family.model, data, where=f"machine file {Path(name).name!r}")
+    for family in families().values():
+        if name in family.files:
+            return family, family.spec(family.files[name])
+    for family in families().values():
+        for path in family.files.values():
+            # Only names that a file mentions at all are worth the parse.
+            if f'"{name}"' in path.read_text(encoding="utf-8") and name in (spec := family.spec(path)).aliases:
+                return family, spec
+    raise UnknownNameError.near("machine", name, machine_names())
+
+
+def load_spec(name: str) -> Spec:
+    """The spec of a shipped machine, or of a TOML file by path."""
+    return _spec(name)[1]
+
+
+@lru_cache(maxsize=256)
+def _built(name: str) -> Machine:
+    family, spec = _spec(name)
+    return family.build(spec)
+
+
+def load_machine(name: str | Machine, changes: Mapping[str, object] | None = None) -> Machine:
+    """A machine by name, alias or TOML path, with figures of its spec changed (`{"sm_count": 160}`).
+
+    Raises
+    ------
+    UnknownNameError, InputError
+        For a name nobody ships, a file that is no spec, a field that is none.
+    """
+    if not isinstance(name, str):
+        return name
+    if name in _ADDED.machines:
+        if changes:
+            raise InputError(f"machine {name!r} was registered as an object, expected a spec to change fields of")
+        return _ADDED.machines[name]
+    if not changes:
+        return _built(name)
+    family, spec = _spec(name)
+    return family.build(spec.with_figures(changes))
+
+
+def load_workload(
+    spec: str | Workload,
+    *,
+    phase: str | None = None,
+    batch: int = 1,
+    seq: int | None = None,
+    context: int | None = None,
+    dtype: str = "fp16",
+) -> Workload:
+    """A workload from a shipped name, a `config.json`, a folder, an ONNX file, a module or a table of GEMMs.
+
+    Parameters
+    ----------
+    phase : {"prefill", "decode", "encode", "train"}, optional
+        None takes what the model is for.
+    batch, seq, context : int
+        Sequences side by side, new tokens of each, tokens already cached.
+
+    Raises
+    ------
+    UnknownNameError, InputError
+    """
+    if isinstance(spec, Workload):
+        return spec
+    if batch < 1:
+        raise InputError.expected("batch", batch, "at least 1")
+    if phase is not None and phase not in ("prefill", "decode", "encode", "train"):
+        raise InputError.expected("phase", phase, "one of prefill, decode, encode, train")
+    for source in sources():
+        if source.accepts(spec):
+            return source.load(spec, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+    raise UnknownNameError.near("workload", spec, workload_names())
