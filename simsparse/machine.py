@@ -34,10 +34,13 @@ class Kernel(ABC):
         As users name it in `--kernel` and as rows show it.
     kinds : tuple of ProblemKind
         What it can run at all.
+    format : str
+        Name in `simsparse.formats` of how it stores A.
     """
 
     name: str
     kinds: tuple[ProblemKind, ...] = (ProblemKind.GEMM,)
+    format: str = "dense"
 
     @abstractmethod
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
@@ -75,6 +78,11 @@ class KernelMachine(ABC):
     fusions: Fusions = Fusions()
 
     @property
+    def kernel_names(self) -> tuple[str, ...]:
+        """Names of the kernels, in the order of plan codes."""
+        return tuple(kernel.name for kernel in self.kernels)
+
+    @property
     @abstractmethod
     def memory_bytes(self) -> float:
         """What a workload's data must fit in."""
@@ -104,8 +112,8 @@ class KernelMachine(ABC):
             raise UnknownNameError.near(f"kernel of {self.name}", name, [BEST, *names])
         return names.index(name)
 
-    def map_problems(self, problem: Floats, kernel: str = BEST) -> tuple[Ints, Floats, Prices]:
-        """For an array of problems the kernel of each (the fastest, or the named one), its mapping and its price.
+    def lower_problems(self, problem: Floats, *, kernel: str = BEST) -> Plan:
+        """For an array of problems the kernel of each (the fastest, or the named one) and how it runs it.
 
         Raises
         ------
@@ -113,9 +121,8 @@ class KernelMachine(ABC):
             If a row has no kernel that runs it, with the reason.
         """
         candidates = self._candidates(problem, kernel, strict=kernel != BEST)
-        chosen = self._fastest(candidates, len(problem), problem)
-        index, mapping = candidates.kernel[chosen], candidates.mapping[chosen]
-        return index, mapping, self.price_rows(problem, mapping, index)
+        chosen = self._fastest(candidates, len(problem))
+        return Plan(self.name, (), problem, candidates.mapping[chosen], candidates.kernel[chosen])
 
     def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
         """Decide which kernels run a workload: for every op the fastest that applies, or the named one where it does.
@@ -131,7 +138,7 @@ class KernelMachine(ABC):
         sites = [site for ways in stretches for way in ways for site in way]
         problem = problems(sites)
         candidates = self._candidates(problem, kernel, strict=False)
-        chosen = self._fastest(candidates, len(sites), problem, sites)
+        chosen = self._fastest(candidates, len(sites), sites)
         kept = self._take_ways(stretches, candidates.latency_s[chosen])
         if kernel != BEST and not bool(np.any(candidates.kernel[chosen[kept]] == self.kernel_index(kernel))):
             raise UnsupportedError(self._why_nothing(kernel, candidates, kept))
@@ -167,9 +174,7 @@ class KernelMachine(ABC):
             latency_s = np.where(has & (which != wanted), np.inf, latency_s)
         return _Candidates(site, which, mapping, latency_s, refused)
 
-    def _fastest(
-        self, candidates: _Candidates, sites: int, problem: Floats, named: Sequence[Site] | None = None
-    ) -> Ints:
+    def _fastest(self, candidates: _Candidates, sites: int, named: Sequence[Site] | None = None) -> Ints:
         """For each site the row of its fastest candidate; the earlier kernel wins a tie."""
         order = np.lexsort((candidates.kernel, candidates.latency_s, candidates.site))
         found, first = np.unique(candidates.site[order], return_index=True)
@@ -203,7 +208,15 @@ class KernelMachine(ABC):
         refused = [Alternative(self.kernels[k].name, None, reason) for k, reason in candidates.reasons(index)]
         names = tuple(op.name for op in site.ops)
         head = site.ops[0]
-        return Call(names, self.kernels[taken].name, head.count, pattern_text(head), (*others, *refused), head.layers)
+        return Call(
+            names,
+            self.kernels[taken].name,
+            head.count,
+            pattern_text(head),
+            (*others, *refused),
+            head.layers,
+            self.kernels[taken].format,
+        )
 
     def _why_nothing(self, kernel: str, candidates: _Candidates, kept: Ints) -> str:
         index = self.kernel_index(kernel)

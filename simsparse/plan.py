@@ -151,16 +151,18 @@ class Call:
     pattern: str
     alternatives: tuple[Alternative, ...] = ()
     layers: tuple[int, ...] = ()
+    format: str = "dense"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Kernel calls of one workload on one machine.
+    """Kernel calls of one workload, or of bare problems, on one machine.
 
     Attributes
     ----------
     machine : str
     calls : tuple of Call
+        Empty for bare problems.
     problem : (n, PROBLEM_WIDTH) ndarray
     mapping : (n, q) ndarray
         In the family's mapping columns.
@@ -202,8 +204,15 @@ class Machine(Protocol):
     def provenance(self) -> Provenance:
         """Hashes, and figures nobody looked up."""
 
+    @property
+    def kernel_names(self) -> tuple[str, ...]:
+        """Names of its kernels, in the order of the codes in `Plan.kernel`."""
+
     def lower(self, workload: Workload, *, kernel: str = "best") -> Plan:
         """Decide which kernels run the workload, and how."""
+
+    def lower_problems(self, problem: Floats, *, kernel: str = "best") -> Plan:
+        """The same for bare problem rows; the plan has no `calls`."""
 
     def price(self, plan: Plan) -> Prices:
         """What each call of the plan costs, in closed form."""

@@ -68,6 +68,8 @@ class Workload:
         How many devices share the work (tensor or pipeline parallel); ops are those of one of them.
     transforms : tuple of str
         What was done to the extracted model, in order, as text.
+    origin : Workload, optional
+        The workload before transforms that leave work out; what speedup is over.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Workload:
     optimizer_bytes: float = 0.0
     devices: int = 1
     transforms: tuple[str, ...] = ()
+    origin: Workload | None = None
 
     def __post_init__(self) -> None:
         for label in ("batch", "tokens", "devices"):

@@ -1,0 +1,234 @@
+"""`simulate`, `compare`, `estimate_gemm`: from a workload and a machine to a result, beside the dense baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from simsparse.capacity import footprint
+from simsparse.dtypes import DType
+from simsparse.ops import Contraction, Op
+from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn
+from simsparse.problems import gemm_problems
+from simsparse.registry import load_machine, load_workload
+from simsparse.result import Baseline, Result
+from simsparse.sparsity import DENSE, Dense, Pattern, parse
+from simsparse.workload import Workload
+
+
+def simulate(
+    workload: str | Workload,
+    machine: str | Machine,
+    *,
+    sparsity: Mapping[str, str | Pattern] | None = None,
+    kernel: str = "best",
+    baseline: Workload | None = None,
+    **options: object,
+) -> Result:
+    """What a workload costs on a machine, and what it gains over dense.
+
+    Parameters
+    ----------
+    workload : str or Workload
+        A name or path goes through `load_workload` with `options` (`phase`, `batch`, `seq`, `context`, `dtype`).
+    machine : str or Machine
+    sparsity : mapping of glob to pattern, optional
+        Applied first, as `Workload.with_sparsity`.
+    kernel : str
+        `"best"`, or the name of a kernel to take wherever it applies.
+    baseline : Workload, optional
+        What speedup is over; by default the same workload without its patterns (and before slicing and dropping), on
+        the best dense kernels.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    SimsparseError
+    """
+    target = load_machine(machine)
+    work = load_workload(workload, **options)  # type: ignore[arg-type]
+    if sparsity:
+        work = work.with_sparsity(sparsity)
+    plan = target.lower(work, kernel=kernel)
+    prices = target.price(plan)
+    reference = baseline if baseline is not None else dense_twin(work)
+    if reference is work and kernel == "best":
+        dense = Baseline(reference.name, plan, prices)
+    else:
+        dense_plan = target.lower(reference, kernel="best")
+        dense = Baseline(reference.name, dense_plan, target.price(dense_plan))
+    return Result(
+        workload=work,
+        machine=target.name,
+        plan=plan,
+        prices=prices,
+        baseline=dense,
+        footprint=footprint(work, plan, target.memory_bytes),
+        provenance=target.provenance,
+    )
+
+
+def dense_twin(workload: Workload) -> Workload:
+    """The workload as it was before sparsity: its origin if a transform kept one, without any pattern."""
+    source = workload.origin if workload.origin is not None else workload
+    ops = tuple(_dense(op) for op in source.ops)
+    return source if all(a is b for a, b in zip(ops, source.ops, strict=True)) else replace(source, ops=ops)
+
+
+def _dense(op: Op) -> Op:
+    if not isinstance(op, Contraction):
+        return op
+    bare = {
+        label: replace(getattr(op, label), pattern=DENSE)
+        for label in ("a", "b", "out")
+        if not isinstance(getattr(op, label).pattern, Dense)
+    }
+    return op.with_tensors(**bare) if bare else op
+
+
+def compare(
+    workload: str | Workload,
+    machines: Iterable[str | Machine],
+    patterns: Sequence[str | Pattern],
+    *,
+    on: str = "*",
+    kernel: str = "best",
+    **options: object,
+) -> list[Result]:
+    """Each pattern on each machine: a result for every pair, machines outermost.
+
+    Parameters
+    ----------
+    on : str
+        Glob of the ops that get the pattern; ops of attention for patterns on scores.
+    """
+    work = load_workload(workload, **options)  # type: ignore[arg-type]
+    results = []
+    for machine in machines:
+        for pattern in patterns:
+            chosen = {} if isinstance(parse(pattern), Dense) else {on: pattern}
+            results.append(simulate(work, machine, sparsity=chosen, kernel=kernel))
+    return results
+
+
+@dataclass(frozen=True)
+class GemmEstimate:
+    """Prices of an array of products, each beside the best dense kernel for it.
+
+    Attributes
+    ----------
+    latency_s, energy_j, dense_latency_s, dense_energy_j, speedup : (n,) ndarray
+    bound : (n,) ndarray of str
+    kernel : (n,) ndarray of str
+    prices, dense_prices : Prices
+    """
+
+    machine: str
+    kernel_names: tuple[str, ...]
+    plan: Plan
+    prices: Prices
+    dense_plan: Plan
+    dense_prices: Prices
+
+    @property
+    def latency_s(self) -> Floats:
+        """Time of each product."""
+        return self.prices.latency_s
+
+    @property
+    def energy_j(self) -> Floats:
+        """Energy of each product."""
+        return self.prices.energy_j
+
+    @property
+    def dense_latency_s(self) -> Floats:
+        """Time of the best dense kernel."""
+        return self.dense_prices.latency_s
+
+    @property
+    def dense_energy_j(self) -> Floats:
+        """Energy of the best dense kernel."""
+        return self.dense_prices.energy_j
+
+    @property
+    def speedup(self) -> Floats:
+        """Dense time over sparse time."""
+        return self.dense_latency_s / self.latency_s
+
+    @property
+    def bound(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+        """What bounds each product."""
+        return _names(self.prices.term_names, self.prices.bound)
+
+    @property
+    def kernel(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+        """The kernel of each product."""
+        return _names(self.kernel_names, self.plan.kernel)
+
+
+def _names(names: tuple[str, ...], index: Ints) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    return np.asarray(names)[index]
+
+
+def estimate_gemm(
+    machine: str | Machine,
+    m: ArrayLike,
+    n: ArrayLike,
+    k: ArrayLike,
+    *,
+    pattern: str | Pattern = DENSE,
+    sparse_operand: str = "A",
+    dtype: str | DType = "fp16",
+    weight_dtype: str | DType | None = None,
+    accumulate_bits: int = 32,
+    batch: ArrayLike = 1,
+    density: ArrayLike | None = None,
+    kernel: str = "best",
+) -> GemmEstimate:
+    """Price products `C[M,N] = A[M,K] · B[K,N]`, one or a million, in one call.
+
+    Parameters
+    ----------
+    m, n, k, batch : array_like of int, broadcast to (n,)
+    pattern, sparse_operand, density : as in `simsparse.problems.gemm_problems`
+    dtype : str
+        Type of both operands.
+    weight_dtype : str, optional
+        Type of the sparse operand where it differs (weight-only quantisation).
+    kernel : str
+        `"best"` or a kernel's name.
+
+    Raises
+    ------
+    SimsparseError
+        For bad extents, or if nothing on the machine runs such a product.
+    """
+    target = load_machine(machine)
+    rows = gemm_problems(
+        m, n, k,
+        pattern=pattern, sparse_operand=sparse_operand, a_dtype=weight_dtype or dtype, b_dtype=dtype,
+        accumulate_bits=accumulate_bits, batch=batch, density=density,
+    )  # fmt: skip
+    return estimate_problems(target, rows, kernel=kernel)
+
+
+def estimate_problems(machine: Machine, problem: Floats, *, kernel: str = "best") -> GemmEstimate:
+    """Price bare problem rows, beside the best kernels for the same rows without pattern."""
+    plan = machine.lower_problems(problem, kernel=kernel)
+    dense_plan = machine.lower_problems(without_pattern(problem), kernel="best")
+    return GemmEstimate(
+        machine.name, machine.kernel_names, plan, machine.price(plan), dense_plan, machine.price(dense_plan)
+    )
+
+
+def without_pattern(problem: Floats) -> Floats:
+    """The same problems, dense."""
+    dense = problem.copy()
+    dense[:, ProblemColumn.PATTERN :] = DENSE.columns()
+    return dense
