@@ -198,7 +198,11 @@ class Contraction(Op):
 
     @cached_property
     def gemm(self) -> GemmView:
-        """The product as a batch of GEMMs. With `groups`, N is the columns of one hit group, rounded up."""
+        """The product as a batch of GEMMs.
+
+        With `groups`, the tokens of one hit group, rounded up, are N; or K, where the output holds the groups (the
+        weight gradient of a mixture of experts).
+        """
         in_a, in_b, in_out = (set(_labels(x)) for x in (self.a_axes, self.b_axes, self.out_axes))
         sizes = {"batch": 1, "m": 1, "n": 1, "k": 1}
         for label, extent in self.dims:
@@ -209,7 +213,8 @@ class Contraction(Op):
         if self.groups is not None:
             hit = self.groups[0]
             sizes["batch"] *= hit
-            sizes["n"] = -(-sizes["n"] // hit)
+            ragged = "k" if len(self.out.shape) > len(self.out_axes) else "n"
+            sizes[ragged] = -(-sizes[ragged] // hit)
         return GemmView(**sizes)
 
     @property
