@@ -151,8 +151,9 @@ class Contraction(Op):
     groups : tuple (hit, total), optional
         Ragged grouping (mixture of experts): the N columns are dealt out to `hit` of `total` matrices A, each column
         to one. A holds all `total` on its first axis, which is no dimension. FLOPs count each column once.
-    causal : bool
-        Only a triangle of the scores is needed; FLOPs still count all (as PyTorch's counter does).
+    needed : float
+        Fraction of the score matrix that is needed (causal: about a half; a sliding window: less). FLOPs still count
+        all of it, as PyTorch's counter does; pricing does not.
     """
 
     dims: tuple[tuple[str, int], ...]
@@ -164,13 +165,15 @@ class Contraction(Op):
     out_axes: tuple[Axis, ...]
     kind: ContractionKind = ContractionKind.MATMUL
     groups: tuple[int, int] | None = None
-    causal: bool = False
+    needed: float = 1.0
 
     def __post_init__(self) -> None:
         extents = dict(self.dims)
         for label, extent in self.dims:
             if extent < 1:
                 raise InputError.expected(f"{self.name}: dimension {label}", extent, "at least 1")
+        if not 0.0 < self.needed <= 1.0:
+            raise InputError.expected(f"{self.name}: needed", self.needed, "a fraction above 0, at most 1")
         for axes in (self.a_axes, self.b_axes, self.out_axes):
             for label in _labels(axes):
                 if label not in extents:
