@@ -1,0 +1,94 @@
+"""What a GPU is, to the model: figures of its SMs, clocks, memories and links, each with a source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from simsparse.errors import UnsupportedError
+from simsparse.specs import Figure, Spec
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+# Keys of `mac_rate`; the bare type accumulates in fp32 (int32 for integers), `_acc16` in fp16.
+RateKey = Literal["fp32", "tf32", "bf16", "fp16", "fp16_acc16", "fp8", "fp8_acc16", "int8", "int4", "fp4"]
+DramKind = Literal["HBM2", "HBM2e", "HBM3", "HBM3e", "GDDR6", "GDDR6X", "GDDR7"]
+
+
+class GpuSpec(Spec):
+    """A GPU with tensor cores."""
+
+    family: Literal["gpu"]
+
+    sm_count: Figure[Count] = Field(description="Streaming multiprocessors that are enabled.")
+    compute_capability: Figure[str] = Field(description="CUDA compute capability, `major.minor`.")
+
+    boost_clock_hz: Figure[Positive] = Field(description="Boost clock; the fp32 peak of the datasheet uses it.")
+    base_clock_hz: Figure[Positive] | None = Field(None, description="Guaranteed clock under load.")
+    tensor_clock_hz: Figure[Positive] | None = Field(
+        None, description="Clock of the datasheet's tensor-core peaks, where it is not the boost clock."
+    )
+    sustained_clock_hz: Figure[Positive] | None = Field(
+        None, description="Clock observed under sustained tensor-core load at the stock power limit."
+    )
+
+    mac_rate: dict[RateKey, Figure[Positive]] = Field(
+        description="Dense multiply-accumulates per clock and SM, by type; a type that is absent is unsupported."
+    )
+    sparse_rate: dict[RateKey, Figure[Positive]] = Field(
+        default_factory=dict,
+        description="Rate with a 2:4 operand over the dense rate, zeros counted; empty without sparse tensor cores.",
+    )
+
+    memory_bytes: Figure[Positive] = Field(description="Capacity of device memory.")
+    dram_kind: Figure[DramKind] = Field(description="Kind of device memory, a key of the energy tables.")
+    dram_bandwidth_bytes_per_s: Figure[Positive] = Field(description="Peak bandwidth of device memory.")
+    l2_bytes: Figure[Positive] = Field(description="L2 cache of the whole chip.")
+    l2_bytes_per_clock: Figure[Positive] = Field(description="Bytes the whole L2 delivers to the SMs per SM clock.")
+    smem_bytes_per_sm: Figure[Positive] = Field(description="Most shared memory that one SM can carve out of its L1.")
+    smem_bytes_per_clock: Figure[Positive] = Field(description="Bytes per clock and SM from shared memory.")
+    registers_per_sm: Figure[Count] = Field(description="32-bit registers of an SM.")
+    max_threads_per_sm: Figure[Count] = Field(description="Most resident threads of an SM.")
+
+    link_bytes_per_s: Figure[Positive] | None = Field(
+        None, description="NVLink bandwidth per direction, all links together; absent without NVLink."
+    )
+    host_bytes_per_s: Figure[Positive] = Field(description="PCIe bandwidth per direction, after line coding.")
+
+    tdp_w: Figure[Positive] = Field(description="Power limit of the card as shipped.")
+    idle_w: Figure[Positive] = Field(
+        description="Power of the card with a context open and clocks up, running nothing."
+    )
+    process_nm: Figure[Positive] = Field(description="Process node as the maker names it.")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if not self.mac_rate:
+            raise ValueError("mac_rate with at least one type")
+        alone = [key for key in self.sparse_rate if key not in self.mac_rate]
+        if alone:
+            raise ValueError(f"sparse_rate only for types of mac_rate, not {alone[0]}")
+        if self.base_clock_hz and self.base_clock_hz.value > self.boost_clock_hz.value:
+            raise ValueError("base_clock_hz at most boost_clock_hz")
+        return self
+
+    def peak_clock_hz(self, key: RateKey) -> float:
+        """Clock of the datasheet's peak: the boost clock for fp32, which runs on CUDA cores, else the tensor clock."""
+        if key != "fp32" and self.tensor_clock_hz is not None:
+            return self.tensor_clock_hz.value
+        return self.boost_clock_hz.value
+
+    def peak_macs_per_s(self, key: RateKey) -> float:
+        """Dense peak, `mac_rate * sm_count * peak clock`.
+
+        Raises
+        ------
+        UnsupportedError
+            If the GPU has no rate for the type.
+        """
+        if key not in self.mac_rate:
+            raise UnsupportedError(
+                f"type {key!r} on {self.name!r} has no rate, expected one of {', '.join(self.mac_rate)}"
+            )
+        return self.mac_rate[key].value * self.sm_count.value * self.peak_clock_hz(key)
