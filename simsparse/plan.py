@@ -216,3 +216,37 @@ class Machine(Protocol):
 
     def price(self, plan: Plan) -> Prices:
         """What each call of the plan costs, in closed form."""
+
+
+@runtime_checkable
+class HasRooflines(Protocol):
+    """What a machine answers whose results can be drawn under its roofline; its `level_names` have a `dram`."""
+
+    @property
+    def dram_bytes_per_s(self) -> float:
+        """Peak bandwidth of the memory that weights lie in."""
+
+    def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
+        """Peak of a type in `COMPUTE_TYPES`; effective with `sparse`, where zeros of 2:4 count. 0 where unsupported."""
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """The rooflines a result is drawn under: FLOP/s by name (`fp16`, `fp16 2:4`), and bytes/s of memory."""
+
+    flops_per_s: tuple[tuple[str, float], ...]
+    dram_bytes_per_s: float
+
+
+def roofs(machine: Machine, problem: Floats) -> Roofs | None:
+    """Rooflines of the multiplication types that `problem` uses; None where the machine gives none."""
+    if not isinstance(machine, HasRooflines):
+        return None
+    products = np.isin(problem[:, ProblemColumn.KIND], (ProblemKind.GEMM, ProblemKind.ATTENTION))
+    types = [COMPUTE_TYPES[int(code)] for code in np.unique(problem[products, ProblemColumn.COMPUTE])]
+    peaks: list[tuple[str, float]] = []
+    for name in types:
+        dense, sparse = machine.peak_flops_per_s(name), machine.peak_flops_per_s(name, sparse=True)
+        peaks += [(name, dense)] if dense > 0 else []
+        peaks += [(f"{name} 2:4", sparse)] if sparse > dense else []
+    return Roofs(tuple(peaks), machine.dram_bytes_per_s)

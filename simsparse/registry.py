@@ -78,18 +78,18 @@ def register(obj: object) -> None:
     InputError
         If the object is none of these.
     """
-    from simsparse.validate import Reader
-
     if isinstance(obj, Family):
         _ADDED.families[obj.family] = obj
     elif isinstance(obj, Machine):
         _ADDED.machines[obj.name] = obj
     elif isinstance(obj, Source):
         _ADDED.sources.insert(0, obj)
-    elif isinstance(obj, Reader):
-        _ADDED.readers.insert(0, obj)
     else:
-        raise InputError.expected("registered object", type(obj).__name__, "a machine, family, source or reader")
+        from simsparse.validate import Reader
+
+        if not isinstance(obj, Reader):
+            raise InputError.expected("registered object", type(obj).__name__, "a machine, family, source or reader")
+        _ADDED.readers.insert(0, obj)
 
 
 @lru_cache

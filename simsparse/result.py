@@ -13,7 +13,7 @@ import numpy as np
 
 from simsparse.capacity import Footprint
 from simsparse.errors import InputError
-from simsparse.plan import Floats, Plan, Prices, Provenance
+from simsparse.plan import COMPUTE_TYPES, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance, Roofs
 from simsparse.workload import Workload
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Result:
     baseline : Baseline
     footprint : Footprint
     provenance : Provenance
+    roofs : Roofs, optional
+        Of the machine, for pictures.
     """
 
     workload: Workload
@@ -68,6 +70,7 @@ class Result:
     baseline: Baseline
     footprint: Footprint
     provenance: Provenance
+    roofs: Roofs | None = None
 
     @cached_property
     def counts(self) -> Floats:
@@ -143,6 +146,16 @@ class Result:
             rows.append(sum(found) / len(layers))
         return np.array(rows)
 
+    @cached_property
+    def peak_fraction(self) -> Floats:
+        """Effective FLOP/s over the dense peak of the type multiplied, shape (n,); NaN for streams or without `roofs`."""
+        peaks = dict(self.roofs.flops_per_s) if self.roofs is not None else {}
+        of_type = np.array([peaks.get(name, np.nan) for name in COMPUTE_TYPES])
+        problem = self.plan.problem
+        products = np.isin(problem[:, ProblemColumn.KIND], (ProblemKind.GEMM, ProblemKind.ATTENTION))
+        peak = np.where(products, of_type[problem[:, ProblemColumn.COMPUTE].astype(np.int64)], np.nan)
+        return self.prices.flops / self.prices.latency_s / peak
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader has to know before trusting the figures."""
@@ -175,6 +188,7 @@ class Result:
             "energy_j": prices.energy_j.tolist(),
             "flops": prices.flops.tolist(),
             "bound": [prices.term_names[i] for i in prices.bound],
+            "peak_fraction": self.peak_fraction.tolist(),
             "roofline_fraction": (prices.roofline_s / seconds).tolist(),
         }
         for index, name in enumerate(prices.term_names):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from simsparse.capacity import footprint
 from simsparse.dtypes import DType
 from simsparse.ops import Contraction, Op
-from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn
+from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn, roofs
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_machine, load_workload
 from simsparse.result import Baseline, Result
@@ -71,6 +71,7 @@ def simulate(
         baseline=dense,
         footprint=footprint(work, plan, target.memory_bytes),
         provenance=target.provenance,
+        roofs=roofs(target, plan.problem),
     )
 
 
