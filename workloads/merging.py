@@ -1,73 +1,130 @@
-"""Identical layers become one op with a count: `layers.0.fc`, `layers.1.fc`, … turn into `layers.*.fc`.
+"""Identical layers become one entry with a count: `layers.0.…`, `layers.1.…` turn into `layers.*.…`.
 
-Two ops are the same layer at another place if their names differ in one number and nothing else does but the tensors'
-names. Where layers of one name come in several kinds, the commonest kind is merged, so that names stay unique.
-Tensors that belong to a merged op (`<op>.out`, `<op>.weight`) take its name, everywhere they are read.
+A layer is a run of ops whose names share everything up to a number. Layers are identical if their ops are, one by one,
+but for that number and for the names of what they read from elsewhere. Only whole layers are merged, and only where no
+epilogue reaches across their border, so that what a kernel can fuse stays together. Where layers of one name come in
+several kinds, the commonest kind is merged, so that names stay unique.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from simsparse.ops import Contraction, Op, Stream, Tensor
 from simsparse.workload import Weight
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """Ops `start` to `stop` (exclusive), named `prefix` + number + `.…`."""
+
+    prefix: str
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def old(self) -> str:
+        return f"{self.prefix}{self.number}."
+
+    @property
+    def new(self) -> str:
+        return f"{self.prefix}*."
+
+
 def merge_layers(ops: Sequence[Op], weights: Sequence[Weight]) -> tuple[tuple[Op, ...], tuple[Weight, ...]]:
     """The same ops and weights with identical layers as one entry each, at the place of the first."""
-    keys = _keys(ops)
-    members: dict[Hashable, list[int]] = defaultdict(list)
-    for index, key in enumerate(keys):
-        members[key].append(index)
-    renamed: dict[str, tuple[str, int]] = {}
-    for key, indices in members.items():
-        if isinstance(key, _Slot) and len(indices) > 1:
-            for index in indices:
-                renamed.update(_owned_names(ops[index], key))
-    merged = []
-    for index, (op, key) in enumerate(zip(ops, keys, strict=True)):
-        if members[key][0] == index:
-            merged.append(_merged(op, key, [ops[i] for i in members[key]], renamed))
-    return tuple(merged), _merged_weights(weights, renamed)
+    groups = _identical_layers(ops)
+    layers = {layer.old: layer for group in groups for layer in group}
+    first = {group[0].start: group for group in groups}
+    merged: list[Op] = []
+    index = 0
+    inside = {layer.start: layer.stop for group in groups for layer in group}
+    while index < len(ops):
+        stop = inside.get(index, index + 1)
+        if index in first:
+            numbers = tuple(layer.number for layer in first[index])
+            merged.extend(replace(_starred(op, layers), layers=numbers) for op in ops[index:stop])
+        elif index not in inside:
+            merged.append(_starred(ops[index], layers))
+        index = stop
+    return tuple(merged), _merged_weights(weights, layers)
 
 
-class _Slot(tuple[int, str, Hashable]):
-    """Place of the number within the name, the name with a star there, and what must be equal besides."""
+def _identical_layers(ops: Sequence[Op]) -> list[list[_Layer]]:
+    """Groups of identical layers, the outermost number first."""
+    groups: list[list[_Layer]] = []
+    taken: set[int] = set()
+    for depth in range(max((len(_numbers(op)) for op in ops), default=0)):
+        alike: dict[Hashable, list[_Layer]] = defaultdict(list)
+        for layer in _layers(ops, depth, taken):
+            if not _cut(ops, layer):
+                content = tuple(_anonymous(op, layer) for op in ops[layer.start : layer.stop])
+                alike[layer.prefix, content].append(layer)
+        owned: set[str] = set()
+        for group in sorted(alike.values(), key=len, reverse=True):
+            if len(group) > 1 and group[0].prefix not in owned:
+                owned.add(group[0].prefix)
+                groups.append(group)
+                taken.update(index for layer in group for index in range(layer.start, layer.stop))
+    return groups
 
 
-def _keys(ops: Sequence[Op]) -> list[Hashable]:
-    """For each op what those it is merged with share: of its slots that own their name, the one of most ops."""
-    slots = []
-    for op in ops:
-        parts = op.name.split(".")
-        places = [i for i, part in enumerate(parts) if part.isdecimal()] if not op.layers else []
-        slots.append([_Slot((place, _starred(op.name, place), _fingerprint(op, place))) for place in places])
-    sizes = Counter(slot for candidates in slots for slot in candidates)
-    owner: dict[str, _Slot] = {}
-    for slot, _ in sizes.most_common():
-        owner.setdefault(slot[1], slot)
-    keys: list[Hashable] = []
-    for index, candidates in enumerate(slots):
-        free = [slot for slot in candidates if sizes[slot] > 1 and owner[slot[1]] == slot]
-        keys.append(max(free, key=lambda slot: sizes[slot]) if free else index)
-    return keys
+def _layers(ops: Sequence[Op], depth: int, taken: set[int]) -> Iterator[_Layer]:
+    """Runs of ops that share their name up to the number at `depth`; those that come in several runs are no layers."""
+    runs: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+    previous: tuple[str, int] | None = None
+    for index, op in enumerate(ops):
+        places = _numbers(op)
+        key = None
+        if depth < len(places) and index not in taken:
+            parts = op.name.split(".")
+            key = ("".join(f"{part}." for part in parts[: places[depth]]), int(parts[places[depth]]))
+            if key == previous:
+                runs[key][-1] = (runs[key][-1][0], index + 1)
+            else:
+                runs[key].append((index, index + 1))
+        previous = key
+    for (prefix, number), spans in runs.items():
+        if len(spans) == 1:
+            yield _Layer(prefix, number, *spans[0])
 
 
-def _starred(name: str, place: int) -> str:
-    parts = name.split(".")
-    return ".".join((*parts[:place], "*", *parts[place + 1 :]))
+def _numbers(op: Op) -> list[int]:
+    """Places of numbers within a name; the last part names the op itself."""
+    return [] if op.layers else [i for i, part in enumerate(op.name.split(".")[:-1]) if part.isdecimal()]
 
 
-def _fingerprint(op: Op, place: int) -> Op:
-    """The op without its name and those of activations; what is its own keeps its name, less the number."""
+def _cut(ops: Sequence[Op], layer: _Layer) -> bool:
+    """Whether an epilogue reaches into the layer or out of it."""
+    return any(isinstance(op, Stream) and op.epilogue for op in (ops[layer.start], *ops[layer.stop : layer.stop + 1]))
 
-    def anonymous(tensor: Tensor) -> Tensor:
-        own = tensor.name.startswith(f"{op.name}.")
-        return replace(tensor, name=_starred(tensor.name, place) if own else "")
 
-    return _with_tensors(replace(op, name=""), anonymous)
+def _anonymous(op: Op, layer: _Layer) -> Op:
+    """The op as it would be in a layer without number, reading from nowhere in particular."""
+
+    def rename(tensor: Tensor) -> Tensor:
+        own = tensor.name.startswith(layer.old)
+        return replace(tensor, name=layer.new + tensor.name.removeprefix(layer.old) if own else "")
+
+    return replace(_with_tensors(op, rename), name=op.name.removeprefix(layer.old))
+
+
+def _starred(op: Op, layers: dict[str, _Layer]) -> Op:
+    def rename(tensor: Tensor) -> Tensor:
+        return replace(tensor, name=_renamed(tensor.name, layers)[0])
+
+    return replace(_with_tensors(op, rename), name=_renamed(op.name, layers)[0])
+
+
+def _renamed(name: str, layers: dict[str, _Layer]) -> tuple[str, int | None]:
+    """A name with a star for the number, and that number, if it is of a merged layer."""
+    for place, letter in enumerate(name):
+        if letter == "." and (layer := layers.get(name[: place + 1])):
+            return layer.new + name[place + 1 :], layer.number
+    return name, None
 
 
 def _with_tensors(op: Op, change: Callable[[Tensor], Tensor]) -> Op:
@@ -78,32 +135,10 @@ def _with_tensors(op: Op, change: Callable[[Tensor], Tensor]) -> Op:
     return op
 
 
-def _owned_names(op: Op, slot: _Slot) -> dict[str, tuple[str, int]]:
-    place = slot[0]
-    layer = int(op.name.split(".")[place])
-    own = (t.name for t in (*op.inputs, *op.outputs) if t.name.startswith(f"{op.name}."))
-    return {name: (_starred(name, place), layer) for name in own}
-
-
-def _merged(op: Op, key: Hashable, members: Sequence[Op], renamed: dict[str, tuple[str, int]]) -> Op:
-    def rename(tensor: Tensor) -> Tensor:
-        return replace(tensor, name=renamed[tensor.name][0]) if tensor.name in renamed else tensor
-
-    if isinstance(key, _Slot) and len(members) > 1:
-        layers = tuple(int(member.name.split(".")[key[0]]) for member in members)
-        op = replace(op, name=_starred(op.name, key[0]), layers=layers)
-    return _with_tensors(op, rename)
-
-
-def _merged_weights(weights: Sequence[Weight], renamed: dict[str, tuple[str, int]]) -> tuple[Weight, ...]:
-    layers: dict[str, list[int]] = defaultdict(list)
+def _merged_weights(weights: Sequence[Weight], layers: dict[str, _Layer]) -> tuple[Weight, ...]:
+    merged: dict[tuple[str, Tensor], list[int]] = {}
     for weight in weights:
-        if weight.tensor.name in renamed:
-            name, layer = renamed[weight.tensor.name]
-            layers[name].append(layer)
-    merged: dict[str, Weight] = {}
-    for weight in weights:
-        name = renamed.get(weight.tensor.name, (weight.tensor.name, 0))[0]
-        if name not in merged:
-            merged[name] = Weight(replace(weight.tensor, name=name), tuple(layers.get(name, weight.layers)))
-    return tuple(merged.values())
+        name, number = _renamed(weight.tensor.name, layers)
+        numbers = merged.setdefault((name, replace(weight.tensor, name=name)), [])
+        numbers.extend(weight.layers if number is None else (number,))
+    return tuple(Weight(tensor, tuple(numbers)) for (_, tensor), numbers in merged.items())
