@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -151,9 +152,15 @@ class NM(Pattern):
         return _columns(Pattern.columns(self), N=self.n, M=self.m)
 
     def implies(self, other: Pattern) -> bool:
-        """N:M implies n:m where no aligned window of m can hold more than n."""
+        """N:M implies n:m where no aligned window of m can hold more than n.
+
+        Shared forms are implied where one output shares with itself, or V:N:M has all 4 columns of 4 to choose.
+        """
         if isinstance(other, NM):
             return most_in_window(self.n, self.m, other.m) <= other.n
+        if isinstance(other, (VNM, NMV)):
+            alone = other.v == 1 or (isinstance(other, VNM) and other.m == 4)
+            return alone and self.implies(NM(other.n, other.m))
         return Pattern.implies(self, other)
 
     def transposed(self) -> Pattern:
@@ -162,20 +169,21 @@ class NM(Pattern):
 
 
 def most_in_window(n: int, m: int, window: int) -> int:
-    """Most nonzeros an aligned `window` can hold under N:M: whole groups hold n, cut ones min(n, overlap)."""
-    if window % m == 0:
-        return n * (window // m)
-    if m % window == 0:
+    """Most nonzeros an aligned `window` can hold under N:M: whole groups hold n, cut ones min(n, overlap).
+
+    Where a window cuts a group at both ends, the worst cut is the most even one that alignment allows.
+    """
+    whole, rest = divmod(window, m)
+    step = math.gcd(m, window)
+    if whole == 0 and m % window == 0:
         return min(n, window)
-    worst = 0
-    for start in range(0, math.lcm(m, window), window):
-        total, position = 0, start
-        while position < start + window:
-            stop = min((position // m + 1) * m, start + window)
-            total += min(n, stop - position)
-            position = stop
-        worst = max(worst, total)
-    return worst
+    cut_in_two = [rest] if whole == 0 or rest == 0 else [rest, rest + m]
+    most = 0
+    for length in cut_in_two:
+        half = length // step // 2 * step
+        inside = whole - (length - rest) // m
+        most = max(most, n * inside + min(n, half) + min(n, length - half))
+    return most
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +208,9 @@ class VNM(Pattern):
         return _columns(Pattern.columns(self), N=self.n, M=self.m, HEIGHT=self.v)
 
     def implies(self, other: Pattern) -> bool:
-        """Each row is N:M too."""
+        """Each row is N:M too; fewer rows share the same columns."""
+        if isinstance(other, VNM) and other.m == self.m and self.v % other.v == 0:
+            return self.n <= other.n
         return Pattern.implies(self, other) or NM(self.n, self.m).implies(other)
 
     def transposed(self) -> Pattern:
@@ -232,8 +242,10 @@ class NMV(Pattern):
         """Each row is N:M; L outputs sharing it are also vectors of L."""
         if isinstance(other, Vector):
             return self.v % other.v == 0 and self.density <= other.density + 1e-12
-        if isinstance(other, NMV):
-            return self.v % other.v == 0 and NM(self.n, self.m).implies(NM(other.n, other.m))
+        if isinstance(other, Block) and other.cols == 1:
+            return self.implies(Vector(other.rows, other.zero))
+        if isinstance(other, (NMV, VNM)) and self.v % other.v == 0:
+            return NM(self.n, self.m).implies(NM(other.n, other.m))
         return Pattern.implies(self, other) or NM(self.n, self.m).implies(other)
 
     def transposed(self) -> Pattern:
@@ -409,6 +421,12 @@ class AttentionBlock(Pattern):
         """See `Pattern.columns`."""
         return _columns(Pattern.columns(self), HEIGHT=self.b, WIDTH=self.b)
 
+    def implies(self, other: Pattern) -> bool:
+        """Large blocks consist of smaller ones."""
+        if isinstance(other, AttentionBlock):
+            return self.b % other.b == 0 and self.density <= other.density + 1e-12
+        return Pattern.implies(self, other)
+
     def transposed(self) -> Pattern:
         """Square blocks stay."""
         return self
@@ -496,7 +514,7 @@ def _columns(base: tuple[float, ...], **changes: float) -> tuple[float, ...]:
 
 _NUMBER = r"([0-9]*\.?[0-9]+(?:e-?\d+)?)"
 # The text forms, in the order in which they are listed to users.
-_FORMS: tuple[tuple[str, str, object], ...] = (
+_FORMS: tuple[tuple[str, str, Callable[..., Pattern]], ...] = (
     ("dense", r"dense", lambda: DENSE),
     ("2:4", r"(\d+):(\d+)", lambda n, m: NM(int(n), int(m))),
     ("vnm64:2:8", r"vnm(\d+):(\d+):(\d+)", lambda v, n, m: VNM(int(v), int(n), int(m))),
@@ -510,7 +528,7 @@ _FORMS: tuple[tuple[str, str, object], ...] = (
     ("attn-block64:0.9", rf"attn-block(\d+):{_NUMBER}", lambda b, s: AttentionBlock(int(b), float(s))),
     ("attn-token:0.9", rf"attn-token:{_NUMBER}", lambda s: AttentionToken(float(s))),
 )
-EXAMPLES = tuple(example for example, _, _ in _FORMS) + ("mask:FILE",)
+EXAMPLES = (*(example for example, _, _ in _FORMS), "mask:FILE")
 
 
 @lru_cache(maxsize=4096)
@@ -532,5 +550,5 @@ def parse(text: str | Pattern) -> Pattern:
     for _, form, build in _FORMS:
         match = re.fullmatch(form, cleaned.lower())
         if match:
-            return build(*match.groups())  # type: ignore[operator]
+            return build(*match.groups())
     raise InputError.expected("pattern", text, f"a form such as {', '.join(EXAMPLES)}")
