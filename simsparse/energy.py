@@ -10,8 +10,8 @@ What a multiply-accumulate costs a machine is not its bare arithmetic:
 
 where `overhead` stands for the clock tree, leakage under load and losses on the board. It is assumed, and the one
 figure chosen with whole cards in view; the tests compare with cards at their power limits: A100 and RTX PRO 6000 come
-out 13 % low, L4 53 % high. Supply voltage is not modelled: cards made for a low clock take less than
-said here, those made for a high one more.
+out 13 % low, L4 53 % high. Supply voltage is not modelled: cards made for a low clock take less than said here, those
+made for a high one more.
 """
 
 from __future__ import annotations
