@@ -1,0 +1,202 @@
+"""From readings to outcomes: products in arrays, one price call per machine and kernel; models one by one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import singledispatch
+
+import numpy as np
+
+from simsparse.errors import SimsparseError, UnsupportedError
+from simsparse.measurements import Measurement
+from simsparse.ops import ContractionKind
+from simsparse.outcomes import Outcome
+from simsparse.plan import Floats, Ints, Machine
+from simsparse.problems import attention_problem, gemm_problems
+from simsparse.readings import AttentionReading, GemmReading, ModelReading, Reading, Unreadable
+from simsparse.registry import load_machine, load_workload
+from simsparse.simulate import simulate, without_pattern
+from simsparse.sparsity import DENSE, Pattern, parse
+from simsparse.workload import Workload
+
+Answer = Outcome | Unreadable
+_ON_SCORES = ("attn-block", "attn-token")
+
+
+def predict(rows: Sequence[Measurement], readings: Sequence[Reading | Unreadable]) -> list[Answer]:
+    """The outcome of each row, or why there is none."""
+    answers: dict[int, Answer] = {}
+    products: dict[tuple[object, ...], list[_Product]] = defaultdict(list)
+    known: dict[Reading, Answer] = {}
+    for index, (row, reading) in enumerate(zip(rows, readings, strict=True)):
+        if isinstance(reading, Unreadable):
+            answers[index] = reading
+        elif isinstance(reading, GemmReading):
+            if row.product is None:
+                answers[index] = Unreadable("M, N and K are not given")
+            else:
+                key = (reading.machine, reading.changes, reading.kernel)
+                products[key].append(_Product(index, row.product, reading))
+        else:
+            if reading not in known:
+                known[reading] = _one(reading)
+            answers[index] = known[reading]
+    for group in products.values():
+        answers |= _products(group)
+    return [answers[index] for index in range(len(rows))]
+
+
+def _one(reading: Reading) -> Answer:
+    try:
+        return outcome(reading)
+    except SimsparseError as error:
+        return Unreadable(str(error))
+
+
+@singledispatch
+def outcome(reading: Reading) -> Outcome:
+    """Price a reading that says all there is to know.
+
+    Raises
+    ------
+    SimsparseError
+    """
+    raise UnsupportedError(f"readings of type {type(reading).__name__} are not priced")
+
+
+@outcome.register
+def _(reading: ModelReading) -> Outcome:
+    machine = load_machine(reading.machine, dict(reading.changes))
+    work = _part(_workload(reading, reading.phase, reading.seq, reading.context), reading.part)
+    sparsity = {} if reading.pattern == "dense" else dict.fromkeys(reading.on, reading.pattern)
+    result = simulate(work, machine, sparsity=sparsity, kernel=reading.kernel)
+    spent: dict[str, float] = defaultdict(float)
+    for call, latency_s in zip(result.plan.calls, result.prices.latency_s.tolist(), strict=True):
+        spent[call.kernel] += latency_s * call.count
+    return Outcome(
+        max(spent, key=lambda name: spent[name]), result.latency_s, result.dense_latency_s, result.energy_j,
+        result.dense_energy_j, float(work.flops), work.batch * reading.instances, work.tokens * reading.instances,
+        result.footprint.total_bytes,
+    )  # fmt: skip
+
+
+@outcome.register
+def _(reading: AttentionReading) -> Outcome:
+    machine = load_machine(reading.machine, dict(reading.changes))
+    work = _workload(reading, reading.phase, reading.seq, reading.context)
+    if reading.pattern != "dense":
+        if not reading.pattern.startswith(_ON_SCORES):
+            raise UnsupportedError(f"pattern {reading.pattern!r} is none of attention scores")
+        work = work.with_sparsity({"*": reading.pattern})
+    found = list(work.contractions())
+    score = next((op for op in found if op.kind is ContractionKind.SCORE), None)
+    value = next((op for op in found if op.kind is ContractionKind.VALUE), None)
+    if score is None or value is None:
+        raise UnsupportedError(f"workload {work.name!r} has no attention")
+    problem = attention_problem(score, value)[None]
+    return _estimate(machine, problem, without_pattern(problem), reading.kernel)[0]
+
+
+def _workload(
+    reading: ModelReading | AttentionReading, phase: str | None, seq: int | None, context: int | None
+) -> Workload:
+    if reading.weight_dtype:
+        raise UnsupportedError(f"a model with {reading.weight_dtype} weights is not priced yet")
+    return load_workload(
+        reading.workload, phase=phase, batch=reading.batch, seq=seq, context=context, dtype=reading.dtype
+    )
+
+
+def _part(work: Workload, glob: str) -> Workload:
+    """Only the contractions with a weight that a glob names, once for all their layers."""
+    if not glob:
+        return work
+    from fnmatch import fnmatchcase
+
+    kept = tuple(op for op in work.contractions() if op.weight is not None and fnmatchcase(op.name, glob))
+    if not kept:
+        raise UnsupportedError(f"workload {work.name!r} has no contraction with a weight named {glob!r}")
+    return replace(work, ops=kept)
+
+
+@dataclass(frozen=True)
+class _Product:
+    """One row of a product: which, its M, N and K, and how it is read."""
+
+    index: int
+    shape: tuple[int, int, int]
+    reading: GemmReading
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of products that one call can price."""
+
+    machine: Machine
+    kernel: str
+    problem: Floats
+    dense: Floats
+
+    def take(self, index: Ints) -> _Batch:
+        return replace(self, problem=self.problem[index], dense=self.dense[index])
+
+
+def _products(rows: Sequence[_Product]) -> dict[int, Answer]:
+    """Outcomes of products that share machine and kernel, by index of row."""
+    head = rows[0].reading
+    try:
+        machine = load_machine(head.machine, dict(head.changes))
+    except SimsparseError as error:
+        return {row.index: Unreadable(str(error)) for row in rows}
+    answers: dict[int, Answer] = {}
+    alike: dict[GemmReading, list[_Product]] = defaultdict(list)
+    for row in rows:
+        alike[row.reading].append(row)
+    problems, dense = [], []
+    kept: list[int] = []
+    for reading, group in alike.items():
+        shapes = [row.shape for row in group]
+        try:
+            problems.append(_problems(shapes, reading, parse(reading.pattern), reading.weight_dtype or reading.dtype))
+            dense.append(_problems(shapes, reading, DENSE, reading.dtype))
+            kept.extend(row.index for row in group)
+        except SimsparseError as error:
+            answers |= {row.index: Unreadable(str(error)) for row in group}
+    if kept:
+        batch = _Batch(machine, head.kernel, np.concatenate(problems), np.concatenate(dense))
+        answers |= dict(zip(kept, _priced(batch), strict=True))
+    return answers
+
+
+def _problems(shapes: Sequence[tuple[int, int, int]], reading: GemmReading, pattern: Pattern, weight: str) -> Floats:
+    """Problems of rows with the same reading; the dense ones have the type of the activations throughout."""
+    m, n, k = np.array(shapes).T
+    return gemm_problems(
+        m, n, k, pattern=pattern, sparse_operand=reading.operand, a_dtype=weight, b_dtype=reading.dtype,
+        accumulate_bits=reading.accumulate_bits,
+    )  # fmt: skip
+
+
+def _priced(batch: _Batch) -> list[Answer]:
+    """Price all rows at once; where one cannot be, halve until it stands alone with its reason."""
+    try:
+        return list(_estimate(batch.machine, batch.problem, batch.dense, batch.kernel))
+    except SimsparseError as error:
+        rows = len(batch.problem)
+        if rows == 1 or (batch.kernel != "best" and batch.kernel not in batch.machine.kernel_names):
+            return [Unreadable(str(error))] * rows
+    halves = np.array_split(np.arange(rows), 2)
+    return [answer for half in halves for answer in _priced(batch.take(half))]
+
+
+def _estimate(machine: Machine, problem: Floats, dense: Floats, kernel: str) -> list[Outcome]:
+    """Outcomes of bare problems, with the best kernels for `dense` as baseline."""
+    plan, base_plan = machine.lower_problems(problem, kernel=kernel), machine.lower_problems(dense)
+    run, base = machine.price(plan), machine.price(base_plan)
+    columns = (plan.kernel, run.latency_s, base.latency_s, run.energy_j, base.energy_j, run.flops)
+    return [
+        Outcome(machine.kernel_names[index], latency_s, dense_s, energy_j, dense_j, flops)
+        for index, latency_s, dense_s, energy_j, dense_j, flops in zip(*(c.tolist() for c in columns), strict=True)
+    ]
