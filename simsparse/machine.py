@@ -96,6 +96,10 @@ class KernelMachine(ABC):
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """What mapped rows cost; pure, over arrays."""
 
+    def map_rows(self, problem: Floats, index: int) -> Floats:
+        """How kernel `index` runs each problem; a family whose kernels share a tile search overrides it."""
+        return self.kernels[index].map(problem)
+
     def price(self, plan: Plan) -> Prices:
         """What each call of a plan costs."""
         return self.price_rows(plan.problem, plan.mapping, plan.kernel)
@@ -160,7 +164,7 @@ class KernelMachine(ABC):
                 runs = runs & ~mask
             rows = np.flatnonzero(runs)
             if rows.size:
-                found.append((rows, index, candidate.map(problem[rows])))
+                found.append((rows, index, self.map_rows(problem[rows], index)))
         if not found:
             reasons = sorted({text for _, mask, text in refused if mask.any()}) or ["no kernel handles such an op"]
             raise UnsupportedError(f"{self.name} cannot run this with kernel {kernel!r}: {'; '.join(reasons)}")
@@ -182,7 +186,9 @@ class KernelMachine(ABC):
             missing = int(np.setdiff1d(np.arange(sites), found)[0])
             what = named[missing].ops[0].name if named else f"row {missing}"
             reasons = sorted({text for _, text in candidates.reasons(missing)})
-            raise UnsupportedError(f"{self.name} has no kernel for {what}: {'; '.join(reasons) or 'unknown kind of op'}")
+            raise UnsupportedError(
+                f"{self.name} has no kernel for {what}: {'; '.join(reasons) or 'unknown kind of op'}"
+            )
         return order[first]
 
     @staticmethod
@@ -221,7 +227,9 @@ class KernelMachine(ABC):
     def _why_nothing(self, kernel: str, candidates: _Candidates, kept: Ints) -> str:
         index = self.kernel_index(kernel)
         reasons = {text for k, mask, text in candidates.refused if k == index and mask[kept].any()}
-        return f"kernel {kernel!r} of {self.name} runs no op of this workload: {'; '.join(sorted(reasons)) or 'none fits'}"
+        return (
+            f"kernel {kernel!r} of {self.name} runs no op of this workload: {'; '.join(sorted(reasons)) or 'none fits'}"
+        )
 
 
 def pattern_text(op: Op) -> str:

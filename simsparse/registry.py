@@ -1,4 +1,4 @@
-"""Names become objects here: machines, workload sources, methods and measurement readers, from entry points or `register`.
+"""Names become objects here: machines, sources of workloads, methods, readers; by entry points or `register`.
 
 Entry-point groups: `simsparse.machines` (a `Family`), `simsparse.workloads` (a `Source`), `simsparse.methods`,
 `simsparse.commands`, `simsparse.measurements` (a `Reader`).
@@ -125,6 +125,11 @@ def machine_names() -> list[str]:
 def workload_names() -> list[str]:
     """Every workload that is shipped."""
     return sorted({name for source in sources() for name in source.names()})
+
+
+def shipped(name: str) -> Path | None:
+    """The TOML file of a machine, by its name; None for one that was registered as an object, or that nobody ships."""
+    return next((family.files[name] for family in families().values() if name in family.files), None)
 
 
 @lru_cache(maxsize=256)

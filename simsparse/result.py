@@ -126,7 +126,7 @@ class Result:
     def bound_seconds(self) -> Floats:
         """Time spent in calls bound by each of `prices.term_names`, shape (t,)."""
         time_s = self.prices.latency_s * self.counts
-        return np.bincount(self.prices.bound, weights=time_s, minlength=len(self.prices.term_names))
+        return np.bincount(self.prices.bound, weights=time_s, minlength=len(self.prices.term_names)).astype(np.float64)
 
     @cached_property
     def row_dense_latency_s(self) -> Floats:
@@ -148,7 +148,7 @@ class Result:
 
     @cached_property
     def peak_fraction(self) -> Floats:
-        """Effective FLOP/s over the dense peak of the type multiplied, shape (n,); NaN for streams or without `roofs`."""
+        """Effective FLOP/s over the dense peak of the type, shape (n,); NaN for streams or without `roofs`."""
         peaks = dict(self.roofs.flops_per_s) if self.roofs is not None else {}
         of_type = np.array([peaks.get(name, np.nan) for name in COMPUTE_TYPES])
         problem = self.plan.problem

@@ -25,7 +25,7 @@ def simulate(
     *,
     sparsity: Mapping[str, str | Pattern] | None = None,
     kernel: str = "best",
-    baseline: Workload | None = None,
+    baseline: Workload | Baseline | None = None,
     **options: object,
 ) -> Result:
     """What a workload costs on a machine, and what it gains over dense.
@@ -39,9 +39,9 @@ def simulate(
         Applied first, as `Workload.with_sparsity`.
     kernel : str
         `"best"`, or the name of a kernel to take wherever it applies.
-    baseline : Workload, optional
+    baseline : Workload or Baseline, optional
         What speedup is over; by default the same workload without its patterns (and before slicing and dropping), on
-        the best dense kernels.
+        the best dense kernels. A `Baseline` of this machine is taken as it is (`baseline_of`).
 
     Returns
     -------
@@ -57,12 +57,12 @@ def simulate(
         work = work.with_sparsity(sparsity)
     plan = target.lower(work, kernel=kernel)
     prices = target.price(plan)
-    reference = baseline if baseline is not None else dense_twin(work)
-    if reference is work and kernel == "best":
-        dense = Baseline(reference.name, plan, prices)
+    if isinstance(baseline, Baseline):
+        dense = baseline
     else:
-        dense_plan = target.lower(reference, kernel="best")
-        dense = Baseline(reference.name, dense_plan, target.price(dense_plan))
+        reference = baseline if baseline is not None else dense_twin(work)
+        same = reference is work and kernel == "best"
+        dense = Baseline(reference.name, plan, prices) if same else baseline_of(reference, target)
     return Result(
         workload=work,
         machine=target.name,
@@ -73,6 +73,12 @@ def simulate(
         provenance=target.provenance,
         roofs=roofs(target, plan.problem),
     )
+
+
+def baseline_of(reference: Workload, machine: Machine) -> Baseline:
+    """A workload on the best kernels of a machine, to be the baseline of many results."""
+    plan = machine.lower(reference, kernel="best")
+    return Baseline(reference.name, plan, machine.price(plan))
 
 
 def dense_twin(workload: Workload) -> Workload:

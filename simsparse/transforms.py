@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import translate
+from itertools import takewhile
 
 from simsparse.errors import UnknownNameError
-from simsparse.ops import Contraction, ContractionKind, Op, Role, Tensor
+from simsparse.ops import Contraction, ContractionKind, Op, Role, Stream, Tensor
 from simsparse.sparsity import AttentionBlock, AttentionToken, Pattern, parse
 from simsparse.workload import Weight, Workload
 
@@ -67,10 +68,30 @@ def put_patterns(workload: Workload, choose: Choice, how: str, *, backward: bool
 
 def _put(workload: Workload, choose: Callable[[str, str, bool], Pattern | None], backward: bool) -> Workload:
     ops: list[Op] = []
-    for op in workload.ops:
-        ops.extend(_split(op, choose, backward) if isinstance(op, Contraction) else [op])
+    index = 0
+    while index < len(workload.ops):
+        op = workload.ops[index]
+        parts = list(_split(op, choose, backward)) if isinstance(op, Contraction) else [op]
+        followers = _followers(workload.ops, index) if len(parts) > 1 else ()
+        for part in parts:
+            ops.append(part)
+            for follower in (replace(f, layers=part.layers) for f in followers):
+                ops.extend(_split(follower, choose, backward) if isinstance(follower, Contraction) else [follower])
+        index += 1 + len(followers)
     weights = [part for weight in workload.weights for part in _split_weight(weight, choose)]
     return replace(workload, ops=tuple(ops), weights=tuple(weights))
+
+
+def _followers(ops: Sequence[Op], index: int) -> Sequence[Op]:
+    """What a kernel may fuse to the op at `index`, and so has to be split with it: its epilogue, or its attention."""
+    head = ops[index]
+    following = list(takewhile(lambda op: op.layers == head.layers, ops[index + 1 :]))
+    if isinstance(head, Contraction) and head.kind is ContractionKind.SCORE:
+        for end, op in enumerate(following):
+            if isinstance(op, Contraction):
+                return following[: end + 1] if op.kind is ContractionKind.VALUE else ()
+        return ()
+    return list(takewhile(lambda op: isinstance(op, Stream) and op.epilogue, following))
 
 
 def _split(op: Contraction, choose: Callable[[str, str, bool], Pattern | None], backward: bool) -> Iterator[Op]:
@@ -149,6 +170,3 @@ def _filled(name: str, layer: int) -> str:
 def _forward_name(op_name: str) -> str:
     """A training product answers to the name of its forward op."""
     return op_name.removesuffix(".grad_input").removesuffix(".grad_weight")
-
-
-

@@ -1,0 +1,89 @@
+"""Columns of the arrays a GPU is priced from: how a kernel maps a problem, and what a card is."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Map(IntEnum):
+    """How one kernel runs one problem.
+
+    "Per element" means per element of the dense matrix; a 2:4 operand of 16 bits moves 1.125 bytes per element.
+    """
+
+    M = 0  # executed extents; slices and idle neurons are already cut off
+    N = 1
+    K = 2
+    BATCH = 3
+    RATE = 4  # dense-equivalent multiply-accumulates per clock and SM at peak
+    EXECUTED = 5  # fraction of the dense multiply-accumulates that hardware performs
+    A_BYTES = 6  # bytes per element of A that a tile loads, metadata included
+    B_BYTES = 7  # bytes per element of B
+    C_BYTES = 8
+    A_STORED = 9  # bytes per element of A in memory
+    B_READ = 10  # fraction of B's rows that a tile reads (column selection)
+    ISSUE = 11  # SM cycles per element of A that a tile loads, spent on decoding and addressing
+    IMBALANCE = 12  # busiest SM over mean, of the main loop
+    EFFICIENCY = 13  # fraction of RATE the main loop sustains when nothing else bounds it
+    FILL_S = 14  # start and end of a tile that nothing hides
+    LAUNCH_S = 15
+    RASTER = 16  # 1: tiles are ordered to share both operands in L2; 0: along M only
+    TILE_M = 17
+    TILE_N = 18
+    SPLIT_K = 19
+    RESIDENT = 20  # thread blocks an SM holds at once
+    MENU = 21  # which tile menu the kernel chooses from
+    DRAM_FRACTION = 22  # of peak memory bandwidth that the kernel's streams reach
+    B_TOUCHED = 23  # fraction of B's rows that any tile reads
+
+
+MAP_WIDTH = len(Map)
+
+
+class Card(IntEnum):
+    """What prices depend on, of one card. Rates are at the clock in CLOCK_HZ."""
+
+    SM_COUNT = 0
+    CLOCK_HZ = 1
+    DRAM_BYTES_PER_S = 2
+    L2_BYTES = 3
+    L2_BYTES_PER_CLOCK = 4
+    SMEM_BYTES_PER_CLOCK = 5  # per SM
+    REGISTERS = 6
+    TDP_W = 7
+    IDLE_W = 8
+    L2_FRACTION = 9  # of L2 bandwidth that kernels reach
+    POWER_EXPONENT = 10  # dynamic power goes with the clock to this power
+    L2_J_PER_BYTE = 11
+    DRAM_J_PER_BYTE = 12
+    SMEM_J_PER_BYTE = 13
+    LINK_BYTES_PER_S = 14  # per direction
+    HOST_BYTES_PER_S = 15
+    LINK_J_PER_BYTE = 16
+    WARP_M = 17  # operand rows and columns that one shared-memory read serves
+    WARP_N = 18
+    MULTICAST = 19  # tiles that one L2 read serves, on average (thread block clusters)
+    OVERLAP = 20  # how well tensor cores and shared memory overlap; see the engine's rule
+
+
+CARD_WIDTH = len(Card)
+
+TERMS = ("compute", "smem", "l2", "issue", "dram", "fill", "launch", "tail", "imbalance", "link", "power")
+LEVELS = ("dram", "l2", "smem")
+ENERGIES = ("mac", "smem", "l2", "dram", "link", "idle")
+
+
+class Term(IntEnum):
+    """Positions in `TERMS`."""
+
+    COMPUTE = 0
+    SMEM = 1
+    L2 = 2
+    ISSUE = 3
+    DRAM = 4
+    FILL = 5
+    LAUNCH = 6
+    TAIL = 7
+    IMBALANCE = 8
+    LINK = 9
+    POWER = 10

@@ -1,0 +1,51 @@
+"""Fused attention: scores, softmax and values in one kernel that never writes the scores (FlashAttention)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from accel_models.gpu.columns import Map
+from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
+from simsparse.machine import Refusal
+from simsparse.plan import Floats, ProblemKind
+from simsparse.sparsity import PatternKind
+
+
+class FlashAttention(ProductKernel):
+    """Dense attention: skips what a causal mask or window rules out by whole tiles, nothing else."""
+
+    name = "flash-attention"
+    kinds = (ProblemKind.ATTENTION,)
+
+    def map(self, problem: Floats) -> Floats:
+        """EXECUTED is the fraction of scores computed, B_READ that of cached tokens read."""
+        rows = super().map(problem)
+        rows[:, Map.EXECUTED] = problem[:, C.NEEDED]
+        rows[:, Map.ISSUE] = self.constants.issue_cycles
+        rows[:, Map.A_BYTES] = problem[:, C.A_BITS] / 8
+        return rows
+
+
+class BlockAttention(FlashAttention):
+    """Attention that computes only some blocks of scores, and in decode reads only their tokens."""
+
+    name = "block-attention"
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Attention without a pattern on its scores."""
+        yield from super().refusals(problem)
+        sparse = has_kind(problem, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
+        yield ~sparse, "all scores are needed"
+
+    def map(self, problem: Floats) -> Floats:
+        """Fewer scores; single tokens in prefill still load the tiles they lie in."""
+        rows = super().map(problem)
+        kept = pattern_of(problem)[:, P.DENSITY]
+        tokens = has_kind(problem, PatternKind.ATTENTION_TOKEN)
+        rows[:, Map.EXECUTED] *= kept
+        # A tile of 64 queries reads a cached token if any of them needs it.
+        queries = np.minimum(problem[:, C.N], 64.0)
+        rows[:, Map.B_READ] = np.where(tokens, 1.0 - (1.0 - kept) ** queries, kept)
+        return rows

@@ -1,0 +1,78 @@
+"""What product kernels of a GPU share: a row of mapping columns with the defaults of a dense kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from accel_models.gpu.columns import MAP_WIDTH, Map
+from accel_models.gpu.fitted import FamilyConstants
+from accel_models.gpu.rates import Rates
+from simsparse.machine import Kernel, Refusal
+from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind
+from simsparse.sparsity import PatternColumn, PatternKind
+
+C = ProblemColumn
+P = PatternColumn
+
+
+def pattern_of(problem: Floats) -> Floats:
+    """The pattern columns of A, shape (n, len(PatternColumn))."""
+    return problem[:, C.PATTERN :]
+
+
+def has_kind(problem: Floats, *kinds: PatternKind) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Rows whose A has one of these patterns."""
+    return np.isin(problem[:, C.PATTERN + int(P.KIND)], [int(kind) for kind in kinds])
+
+
+class ProductKernel(Kernel):
+    """A GEMM kernel on one card; subclasses say what differs from a dense one.
+
+    Parameters
+    ----------
+    rates : Rates
+        Multiply-accumulates per clock and SM of the card, by type.
+    constants : FamilyConstants
+        The family's fitted constants.
+    """
+
+    kinds = (ProblemKind.GEMM,)
+    menu = 0
+
+    def __init__(self, rates: Rates, constants: FamilyConstants) -> None:
+        self.rates = rates
+        self.constants = constants
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Rows whose type the card cannot multiply on this kernel's units."""
+        yield self.rate(problem) <= 0.0, f"no {self.units} for this type"
+
+    units = "tensor cores"
+
+    def rate(self, problem: Floats) -> Floats:
+        """Dense-equivalent multiply-accumulates per clock and SM."""
+        return self.rates.tensor(problem)
+
+    def map(self, problem: Floats) -> Floats:
+        """Mapping rows of a dense product."""
+        rows = np.zeros((len(problem), MAP_WIDTH))
+        constants = self.constants
+        a_bytes, b_bytes = problem[:, C.A_BITS] / 8, problem[:, C.B_BITS] / 8
+        for column, value in (
+            (Map.M, problem[:, C.M]), (Map.N, problem[:, C.N]), (Map.K, problem[:, C.K]),
+            (Map.BATCH, problem[:, C.BATCH]), (Map.RATE, self.rate(problem)), (Map.EXECUTED, 1.0),
+            (Map.A_BYTES, a_bytes), (Map.B_BYTES, b_bytes), (Map.C_BYTES, problem[:, C.C_BITS] / 8),
+            (Map.A_STORED, a_bytes), (Map.B_READ, 1.0), (Map.B_TOUCHED, 1.0), (Map.IMBALANCE, 1.0), (Map.SPLIT_K, 1.0),
+            (Map.EFFICIENCY, constants.efficiency), (Map.FILL_S, constants.fill_s),
+            (Map.LAUNCH_S, constants.launch_s), (Map.DRAM_FRACTION, constants.dram_fraction),
+            (Map.ISSUE, 0.0), (Map.RASTER, 1.0), (Map.MENU, self.menu),
+        ):  # fmt: skip
+            rows[:, column] = value
+        return rows
+
+
+def compute_is(problem: Floats, *names: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Rows multiplied in one of these types."""
+    return np.isin(problem[:, C.COMPUTE], [COMPUTE_TYPES.index(name) for name in names])

@@ -1,0 +1,149 @@
+"""Kernels for nonzeros that lie anywhere, or in vectors and blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from accel_models.gpu.columns import Map
+from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
+from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
+from accel_models.gpu.kernels.structured import BLOCK_ROWS
+from simsparse.formats import stored_bits
+from simsparse.machine import Refusal
+from simsparse.occupancy import occupied, row_imbalance
+from simsparse.plan import Floats
+from simsparse.sparsity import PatternKind
+
+DENSE_ALREADY = "nothing is zero"
+# Rows of an mma instruction's left operand a column vector is padded to.
+MMA_ROWS = 8.0
+MMA_TILE = 16.0
+
+
+def per_element(form: str, problem: Floats) -> Floats:
+    """Stored bytes per element of A, metadata included."""
+    values, metadata = stored_bits(form, problem[:, C.M], problem[:, C.K], problem[:, C.A_BITS], pattern_of(problem))
+    return np.asarray((values + metadata) / 8 / (problem[:, C.M] * problem[:, C.K]))
+
+
+class SparseKernel(ProductKernel):
+    """What kernels for irregular weights share."""
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Dense weights, patterns that change at run time, mixed types."""
+        yield from super().refusals(problem)
+        yield mixed_types(problem), ONE_TYPE
+        yield has_kind(problem, PatternKind.DENSE), DENSE_ALREADY
+        fixed = ~has_kind(problem, PatternKind.ACTIVATION, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN) & (
+            problem[:, C.A_IS_WEIGHT] > 0
+        )
+        yield ~fixed, "what is zero is not known beforehand"
+
+
+class FlashLlm(SparseKernel):
+    """Load compressed, compute dense: nonzeros are unpacked into shared memory and all elements multiplied."""
+
+    name = "flash-llm"
+    format = "csr16"
+
+    def map(self, problem: Floats) -> Floats:
+        """Memory moves nonzeros with 16-bit positions; issue slots unpack them."""
+        rows = super().map(problem)
+        kept = pattern_of(problem)[:, P.DENSITY]
+        rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 16.0) / 8
+        rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
+        return rows
+
+
+class Sputnik(SparseKernel):
+    """CSR on CUDA cores, a row of nonzeros per group of lanes; each nonzero fetches its row of B."""
+
+    name = "sputnik"
+    format = "csr16"
+    menu = 1
+    units = "CUDA cores"
+
+    def rate(self, problem: Floats) -> Floats:
+        """The lanes' rate over the kept fraction."""
+        return self.rates.simt(problem) / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
+
+    def map(self, problem: Floats) -> Floats:
+        """No row of B is shared between rows of A; the longest row of a block is waited for."""
+        rows = super().map(problem)
+        kept = pattern_of(problem)[:, P.DENSITY]
+        stored = per_element("csr16", problem)
+        rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = stored
+        rows[:, Map.B_READ] = kept * BLOCK_ROWS
+        rows[:, Map.EXECUTED] = kept
+        # Rows are sorted by length, so that a block waits for the longest of a warp's rows only.
+        rows[:, Map.IMBALANCE] = row_imbalance(pattern_of(problem), 32.0, problem[:, C.K])
+        rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
+        return rows
+
+
+class Clasp(SparseKernel):
+    """Column vectors on tensor cores: a vector of v outputs, padded to the mma's rows, fetches its row of B."""
+
+    name = "clasp"
+    format = "bcsr"
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Everything but vectors of 2, 4 or 8."""
+        yield from super().refusals(problem)
+        tall = pattern_of(problem)[:, P.HEIGHT]
+        yield ~(has_kind(problem, PatternKind.VECTOR) & np.isin(tall, (2, 4, 8))), "the pattern is no vector of 2, 4, 8"
+
+    def rate(self, problem: Floats) -> Floats:
+        """Rows of the instruction that a vector leaves empty are lost."""
+        pattern = pattern_of(problem)
+        filled = np.minimum(pattern[:, P.HEIGHT], MMA_ROWS) / MMA_ROWS
+        return self.rates.tensor(problem) * filled / np.maximum(pattern[:, P.DENSITY], 1e-9)
+
+    def map(self, problem: Floats) -> Floats:
+        """A row of B serves the v outputs of one vector."""
+        rows = super().map(problem)
+        pattern = pattern_of(problem)
+        kept, tall = pattern[:, P.DENSITY], pattern[:, P.HEIGHT]
+        rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 32.0 / tall) / 8
+        rows[:, Map.B_READ] = kept * np.maximum(1.0, BLOCK_ROWS / tall)
+        rows[:, Map.EXECUTED] = kept * MMA_ROWS / np.minimum(tall, MMA_ROWS)
+        rows[:, Map.IMBALANCE] = row_imbalance(pattern, 32.0, problem[:, C.K])
+        rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
+        return rows
+
+
+class BlockSparse(SparseKernel):
+    """Blocks of at least 16 x 16 on tensor cores; smaller ones count as the 16 x 16 tiles they touch."""
+
+    name = "bsr"
+    format = "bcsr16x16"
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Everything but blocks, vectors and real masks."""
+        yield from super().refusals(problem)
+        known = has_kind(problem, PatternKind.BLOCK, PatternKind.VECTOR, PatternKind.MEASURED)
+        yield ~known, "the pattern has no blocks"
+
+    def _kept(self, problem: Floats) -> Floats:
+        pattern = pattern_of(problem)
+        tall, wide = np.maximum(pattern[:, P.HEIGHT], MMA_TILE), np.maximum(pattern[:, P.WIDTH], MMA_TILE)
+        return np.maximum(occupied(pattern, tall, wide), 1e-9)
+
+    def rate(self, problem: Floats) -> Floats:
+        """The dense rate over the tiles that hold anything."""
+        return self.rates.tensor(problem) / self._kept(problem)
+
+    def map(self, problem: Floats) -> Floats:
+        """Occupied tiles are stored whole, with an index each."""
+        rows = super().map(problem)
+        kept = self._kept(problem)
+        rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 32.0 / MMA_TILE**2) / 8
+        tall = np.maximum(pattern_of(problem)[:, P.HEIGHT], MMA_TILE)
+        rows[:, Map.B_READ] = np.minimum(1.0, kept * np.maximum(1.0, BLOCK_ROWS / tall))
+        rows[:, Map.EXECUTED] = kept
+        tiles = np.maximum(problem[:, C.K] / MMA_TILE, 1.0)
+        spread = np.sqrt((1.0 - np.minimum(kept, 1.0)) / (tiles * kept))
+        rows[:, Map.IMBALANCE] = np.minimum(1.0 + 1.5 * spread, 1.0 / np.minimum(kept, 1.0))
+        return rows

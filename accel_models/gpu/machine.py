@@ -1,0 +1,156 @@
+"""`GpuMachine`: a card from its spec, with the kernels that exist for it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from accel_models.gpu.columns import CARD_WIDTH, Card, Map
+from accel_models.gpu.fitted import Constants, constants
+from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
+from accel_models.gpu.pricing import price
+from accel_models.gpu.rates import Rates
+from accel_models.gpu.spec import GpuSpec
+from simsparse.energy import InstructionKind, energy_table
+from simsparse.machine import Kernel, KernelMachine
+from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.sites import Fusions
+
+_PRODUCTS = (
+    dense.Dense, dense.Simt, dense.Sliced, dense.WeightOnly, dense.ActivationSparse,
+    structured.SemiStructured, structured.Cutlass24, structured.SparseMarlin, structured.Venom,
+    structured.NmCudaCores, structured.NmSparse,
+    unstructured.FlashLlm, unstructured.Sputnik, unstructured.Clasp, unstructured.BlockSparse,
+    attention.FlashAttention, attention.BlockAttention,
+)  # fmt: skip
+
+# How tensor cores get their operands, by major compute capability: warps of 64 x 64 load fragments (Volta to Ada, and
+# consumer Blackwell); a warp group of 64 x 256 reads shared memory itself (Hopper); one thread block's tile (B200).
+# Hopper's and B200's clusters share one of two operands between two blocks. Recalled from NVIDIA's tuning guides.
+_FRAGMENTS = {Card.WARP_M: 64.0, Card.WARP_N: 64.0, Card.MULTICAST: 1.0, Card.OVERLAP: 2.0}
+_ARCHITECTURE = {
+    "7": _FRAGMENTS,
+    "8": _FRAGMENTS,
+    "9": {Card.WARP_M: 64.0, Card.WARP_N: 256.0, Card.MULTICAST: 1.5, Card.OVERLAP: 4.0},
+    "10": {Card.WARP_M: 128.0, Card.WARP_N: 256.0, Card.MULTICAST: 2.0, Card.OVERLAP: 4.0},
+    "12": _FRAGMENTS,
+}
+
+
+class GpuMachine(KernelMachine):
+    """One card.
+
+    Parameters
+    ----------
+    spec : GpuSpec
+    fitted : Constants, optional
+        Constants to take instead of the shipped ones (fitting uses it).
+    """
+
+    fusions = Fusions(epilogue=True, attention=True)
+
+    def __init__(self, spec: GpuSpec, fitted: Constants | None = None) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self._constants = fitted if fitted is not None else constants()
+        self._rates = Rates(spec)
+        products: list[Kernel] = [kernel(self._rates, self._constants.of(kernel.name)) for kernel in _PRODUCTS]
+        products += [stream.Elementwise(self._constants.of("stream")), stream.Link(self._constants.of("link"))]
+        self.kernels = tuple(products)
+
+    @property
+    def memory_bytes(self) -> float:
+        """Device memory."""
+        return self.spec.memory_bytes.value
+
+    @property
+    def dram_bytes_per_s(self) -> float:
+        """Peak bandwidth of device memory."""
+        return self.spec.dram_bandwidth_bytes_per_s.value
+
+    @property
+    def clock_hz(self) -> float:
+        """Clock under load: the fitted fraction of the datasheet's."""
+        clock = self.spec.tensor_clock_hz or self.spec.boost_clock_hz
+        return clock.value * self._constants.clock_fraction(self.name)
+
+    def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
+        """Dense peak of a type, effective 2:4 peak with `sparse`; 0 where the card has none."""
+        figure = self.spec.mac_rate.get(type_name)  # type: ignore[call-overload]
+        if figure is None:
+            return 0.0
+        faster = self.spec.sparse_rate.get(type_name) if sparse else None  # type: ignore[call-overload]
+        return 2.0 * self.spec.peak_macs_per_s(type_name) * (faster.value if faster else 1.0)  # type: ignore[arg-type]
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Hashes of spec and constants; what is recalled or assumed."""
+        figures = list(self.spec.figures())
+        return Provenance(
+            self.spec.digest(),
+            self._constants.digest(),
+            tuple(f"{self.name}: {name}" for name, figure in figures if figure.unverified)
+            + tuple(f"energy: {name}" for name in energy_table().unverified()),
+            tuple(f"{self.name}: {name}" for name, figure in figures if figure.assumed)
+            + tuple(f"kernel {name}" for name in self._constants.assumed),
+        )
+
+    @cached_property
+    def card(self) -> Floats:
+        """The card in `Card` columns."""
+        spec, table, row = self.spec, energy_table(), np.zeros(CARD_WIDTH)
+        node = spec.process_nm.value
+        link = spec.link_bytes_per_s or spec.host_bytes_per_s
+        for column, value in (
+            (Card.SM_COUNT, spec.sm_count.value), (Card.CLOCK_HZ, self.clock_hz),
+            (Card.DRAM_BYTES_PER_S, spec.dram_bandwidth_bytes_per_s.value), (Card.L2_BYTES, spec.l2_bytes.value),
+            (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value),
+            (Card.SMEM_BYTES_PER_CLOCK, spec.smem_bytes_per_clock.value),
+            (Card.REGISTERS, spec.registers_per_sm.value), (Card.TDP_W, spec.tdp_w.value),
+            (Card.IDLE_W, spec.idle_w.value), (Card.L2_FRACTION, self._constants.l2_fraction),
+            (Card.POWER_EXPONENT, self._constants.power_exponent),
+            (Card.LINK_BYTES_PER_S, link.value), (Card.HOST_BYTES_PER_S, spec.host_bytes_per_s.value),
+            *_ARCHITECTURE[spec.compute_capability.value.split(".")[0]].items(),
+            (Card.L2_J_PER_BYTE, table.cache_j_per_byte(spec.l2_bytes.value, node)),
+            (Card.DRAM_J_PER_BYTE, table.dram_j_per_byte(spec.dram_kind.value)),
+            (Card.SMEM_J_PER_BYTE, table.cache_j_per_byte(spec.smem_bytes_per_sm.value, node)),
+            (Card.LINK_J_PER_BYTE, table.link_j_per_byte("nvlink" if spec.link_bytes_per_s else "pcie")),
+        ):  # fmt: skip
+            row[column] = value
+        return row
+
+    @cached_property
+    def _mac_j(self) -> Floats:
+        node, table = self.spec.process_nm.value, energy_table()
+
+        def mac_j(name: str, bits: int) -> float:
+            if name in ("fp32", "fp64"):  # CUDA cores: an instruction for every multiply-accumulate
+                return table.core_mac_j(name, max(bits, 32), node, InstructionKind.GPU_LANE, 1.0)
+            return table.mac_j(name, bits, node)
+
+        return np.array([[mac_j(name, bits) for name in COMPUTE_TYPES] for bits in (32, 16)])
+
+    def _peaks(self, problem: Floats) -> Floats:
+        per_clock = np.maximum(self._rates.tensor(problem), self._rates.simt(problem))
+        return np.asarray(per_clock * self.spec.sm_count.value * max(self.clock_hz, self.spec.boost_clock_hz.value))
+
+    def map_rows(self, problem: Floats, index: int) -> Floats:
+        """How one kernel runs each problem, tiles chosen."""
+        mapping = self.kernels[index].map(problem)
+        if problem[0, ProblemColumn.KIND] == ProblemKind.GEMM:
+            from accel_models.gpu.engine import choose_tiles
+
+            choose_tiles(mapping, self.card)
+        return mapping
+
+    def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
+        """See `pricing.price`; the kernel is in the mapping already."""
+        del kernel
+        return price(problem, mapping, self.card, self._mac_j, self._peaks(problem))
+
+
+def tile_text(mapping: Floats) -> str:
+    """Tile of a mapped product in words: `256x128, split 2`."""
+    split = f", split {mapping[Map.SPLIT_K]:.0f}" if mapping[Map.SPLIT_K] > 1 else ""
+    return f"{mapping[Map.TILE_M]:.0f}x{mapping[Map.TILE_N]:.0f}{split}"
