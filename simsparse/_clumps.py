@@ -2,10 +2,13 @@
 
 A tile is worth `e` elements where its probability to be empty is `(1 - density)**e`: its area for an unstructured
 mask, less where nonzeros clump. `log2 e` is taken as the sum of a curve along rows and one along columns, each
-straight between the sides that were measured (1, 4, 16, 32, 64), and exact on every measured tile.
+straight between the sides that were measured (1, 4, 16, 32, 64), and exact on every measured tile. What a square says
+of both axes together is dealt out by how they differ in tiles of 4.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,40 +19,52 @@ Floats = NDArray[np.float64]
 
 # log2 of the sides at which the curves bend; MEASURED_TILES are (4, 1), (1, 4) and the squares of 16, 32, 64.
 _BENDS = (0.0, 2.0, 4.0, 5.0, 6.0)
-# log2 e grows by at most 1 an octave beyond the last bend: elements far apart are independent.
-_FAR_SLOPE = 1.0
+# Less than one element of any mask that fits in memory.
+_LEAST_DENSITY = 1e-15
+_SPANS = tuple(stop - start for start, stop in pairwise(_BENDS))
 
 
-def _measured_worth(cols: Floats, density: Floats) -> tuple[Floats, ...]:
-    """log2 of the worth of each measured tile; one without empty tiles tells nothing, and counts as independent."""
-    worth = []
-    for index, (height, width) in enumerate(MEASURED_TILES):
-        filled = cols[:, PatternColumn.OCCUPIED_0 + index]
-        known = (filled > 0) & (filled < 1) & (density > 0) & (density < 1)
-        safe = np.where(known, filled, 0.5)
-        ratio = np.log1p(-safe) / np.log1p(-np.where(known, density, 0.5))
-        worth.append(np.where(known, np.log2(ratio), np.nan))
-        if height == 1 or width == 1:
-            worth[index] = np.where(known, worth[index], np.log2(height * width))
-        else:  # two octaves more area than the square before
-            before = worth[0] + worth[1] if index == 2 else worth[index - 1]
-            worth[index] = np.where(known, worth[index], before + 2 * (_BENDS[index] - _BENDS[index - 1]))
-    return tuple(worth)
+def _log_worth(cols: Floats, index: int, otherwise: Floats) -> Floats:
+    """log2 of the worth of a measured tile; `otherwise` where all or none were empty, which tells nothing."""
+    density, filled = cols[:, PatternColumn.DENSITY], cols[:, PatternColumn.OCCUPIED_0 + index]
+    known = (filled > 0) & (filled < 1) & (density > _LEAST_DENSITY) & (density < 1)
+    ratio = np.log1p(-np.where(known, filled, 0.5)) / np.log1p(-np.where(known, density, 0.5))
+    return np.where(known, np.log2(ratio), otherwise)
+
+
+def _rises(cols: Floats) -> tuple[list[Floats], list[Floats]]:
+    """How much each curve, along rows and along columns, rises over each of `_SPANS`.
+
+    What a square gains over the smaller one goes first to the axis along which tiles of 4 are more independent, up to
+    one an octave; evenly to both where these are alike. Squares without an empty one are taken to gain as much as
+    independent elements would, which overrates tiles far longer than 16 along rows or columns that are wholly zero.
+    """
+    two = np.full(len(cols), _SPANS[0])
+    tall, wide = _log_worth(cols, 0, two), _log_worth(cols, 1, two)
+    lean = np.clip((tall - wide) / _SPANS[0], -1.0, 1.0)
+    down, across = [tall], [wide]
+    before = tall + wide
+    for index, span in enumerate(_SPANS[1:], start=2):
+        square = _log_worth(cols, index, before + 2 * span)
+        gain = square - before
+        uneven = lean * np.clip(2 * span - gain, 0.0, np.maximum(gain, 0.0))
+        down.append((gain + uneven) / 2)
+        across.append((gain - uneven) / 2)
+        before = square
+    return down, across
 
 
 def worth(cols: Floats, height: Floats, width: Floats) -> Floats:
-    """Independent elements that each tile is worth, (n,), for columns of measured patterns."""
-    density = cols[:, PatternColumn.DENSITY]
-    tall, wide, *squares = _measured_worth(cols, density)
-    knees = [squares[0] - tall - wide, squares[1] - squares[0], squares[2] - squares[1]]
+    """Independent elements that each tile is worth, (n,), for columns of measured patterns.
+
+    Beyond the last bend a curve goes on as before, by 1 an octave at most: elements far apart are independent.
+    """
     result = np.zeros(len(cols))
-    for size, first in ((height, tall), (width, wide)):
+    for size, rises in zip((height, width), _rises(cols), strict=True):
         octaves = np.log2(size)
-        rises = [first, *(knee / 2 for knee in knees)]
-        for start, stop, rise in zip(_BENDS, _BENDS[1:], rises, strict=False):
-            result += rise * np.clip((octaves - start) / (stop - start), 0.0, 1.0)
-        slope = np.clip(rises[-1], 0.0, _FAR_SLOPE)
-        result += slope * np.maximum(octaves - _BENDS[-1], 0.0)
+        for start, span, rise in zip(_BENDS, _SPANS, rises, strict=False):
+            result += rise * np.clip((octaves - start) / span, 0.0, 1.0)
+        result += np.clip(rises[-1], 0.0, 1.0) * np.maximum(octaves - _BENDS[-1], 0.0)
     return np.exp2(result)
 
 

@@ -177,7 +177,7 @@ def expected_maximum(cols: Floats, height: ArrayLike, width: ArrayLike, tiles: A
 
     Normal order statistics with the skewness of a binomial of the same mean and variance (Cornish-Fisher), kept
     between the mean and what a tile can hold. Exact where the variance is 0, where a tile lies in one unit and for one
-    tile; otherwise within 6 % of exact maxima from a mean of 8 nonzero units on, and within 20 % below.
+    tile; otherwise within 6 % of exact maxima from a mean of 8 nonzero units on, and within 25 % below.
     """
     tall, wide, count = _spread(height, cols), _spread(width, cols), _spread(tiles, cols)
     area, density = tall * wide, cols[:, PatternColumn.DENSITY]

@@ -10,13 +10,17 @@ from simsparse.sparsity import PatternColumn, PatternKind
 
 Floats = NDArray[np.float64]
 
+# Groups whose spacings are followed one by one.
+LARGEST_GROUP = 128
+
 
 def padding_zeros(pattern: Floats, kept: Floats, cols: Floats, limit: float) -> Floats:
     """Expected stored zeros, (n,): the sum over runs before a nonzero of `floor(run / limit)`.
 
     Units of `unit` neighbouring elements, kept with probability d: runs are whole units, geometric in number. For
-    elements this is `kept · q**limit / (1 - q**limit)`, q = 1 - d. N:M: spacings within and between groups. A measured
-    mask is taken as unstructured: too many where nonzeros stand in even order, too few where they clump.
+    elements this is `kept · q**limit / (1 - q**limit)`, q = 1 - d. N:M: spacings within and between groups.
+    Groups larger than `LARGEST_GROUP` and measured masks are taken as unstructured: of measured masks this counts too
+    many where nonzeros stand in even order, too few where they clump.
 
     Parameters
     ----------
@@ -28,6 +32,7 @@ def padding_zeros(pattern: Floats, kept: Floats, cols: Floats, limit: float) -> 
     """
     kind = pattern[:, PatternColumn.KIND]
     grouped = np.isin(kind, (PatternKind.NM, PatternKind.NMV, PatternKind.VNM)) & (pattern[:, PatternColumn.N] > 0)
+    grouped &= pattern[:, PatternColumn.M] <= LARGEST_GROUP
     result = np.zeros(len(pattern))
     for chosen, rule in ((~grouped, _between_units), (grouped, _between_groups)):
         index = np.flatnonzero(chosen & (kept > 0))

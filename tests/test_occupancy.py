@@ -160,24 +160,30 @@ def test_row_imbalance() -> None:
     assert found[5] == pytest.approx(1 + 0.5 * stats.norm.ppf(511.625 / 512.25), rel=1e-3)
 
 
-def test_measured_masks_are_exact_where_measured_and_close_between() -> None:
-    for text, tolerance in (("unstructured:0.97", 0.02), ("block4x1:0.95", 0.02), ("block16x16:0.9", 0.03)):
-        pattern = parse(text)
-        mask = sample(pattern, (1024, 1024), seed=3)
-        measured = columns(statistics_of(mask))
-        for height, width in MEASURED_TILES:
-            filled = (tile_counts(mask, height, width) > 0).mean()
-            assert occupancy.occupied(measured, height, width)[0] == pytest.approx(filled, abs=1e-12)
-        for height, width in ((1, 1), (8, 8), (2, 16), (64, 1), (1, 64), (128, 4)):
-            filled = (tile_counts(mask, height, width) > 0).mean()
-            found = occupancy.occupied(measured, height, width)[0]
-            # Sides between 4 and 16 tell two structures apart that the measured tiles do not.
-            assert found == pytest.approx(filled, abs=tolerance if "16x16" not in text else 0.25), (height, width)
-            counts = tile_counts(mask, height, width)
-            mean, variance = occupancy.mean_variance(measured, height, width)
-            assert mean[0] == pytest.approx(counts.mean(), rel=1e-9)
-            if "16x16" not in text:
-                assert variance[0] == pytest.approx(counts.var(), rel=0.15), (height, width)
+@pytest.mark.parametrize(
+    ("text", "tolerance"),
+    [
+        ("unstructured:0.97", 0.03),
+        ("block4x1:0.95", 0.03),
+        ("block1x16:0.9", 0.02),
+        ("block16x16:0.9", 0.02),
+        # Blocks end between the sides that are measured; few rows leave chance in what is measured.
+        ("block8x8:0.9", 0.15),
+        ("rows:0.95", 0.1),
+    ],
+)
+def test_measured_masks_are_exact_where_measured_and_close_between(text: str, tolerance: float) -> None:
+    mask = sample(parse(text), (1024, 1024), seed=3)
+    measured = columns(statistics_of(mask))
+    for height, width in MEASURED_TILES:
+        filled = (tile_counts(mask, height, width) > 0).mean()
+        assert occupancy.occupied(measured, height, width)[0] == pytest.approx(filled, abs=1e-12)
+    for height, width in ((1, 1), (8, 8), (2, 16), (64, 1), (1, 64), (128, 4)):
+        counts = tile_counts(mask, height, width)
+        assert occupancy.occupied(measured, height, width)[0] == pytest.approx((counts > 0).mean(), abs=tolerance)
+        mean, variance = occupancy.mean_variance(measured, height, width)
+        assert mean[0] == pytest.approx(counts.mean(), rel=1e-9)
+        assert variance[0] == pytest.approx(counts.var(), rel=0.2 if tolerance < 0.05 else 0.6), (height, width)
 
 
 def test_measured_groups_leave_nothing_to_chance() -> None:
