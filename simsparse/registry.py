@@ -92,6 +92,16 @@ def register(obj: object) -> None:
         _ADDED.readers.insert(0, obj)
 
 
+def registered() -> _Registry:
+    """What was added in this process, to be given to another one (`adopt`)."""
+    return _ADDED
+
+
+def adopt(added: _Registry) -> None:
+    """Know what another process had registered."""
+    vars(_ADDED).update(vars(added))
+
+
 @lru_cache
 def _loaded(group: str) -> tuple[object, ...]:
     return tuple(entry.load() for entry in sorted(entry_points(group=group), key=lambda entry: entry.name))
