@@ -1,0 +1,61 @@
+"""Constants that no datasheet gives, as data with what they were fitted on."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from simsparse.specs import ASSUMED, checked, read_toml
+
+FILE = Path(__file__).parent / "constants" / "kernels.toml"
+
+
+class Constant(BaseModel):
+    """A constant, what it was fitted on, how many rows these were, and the median error on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    source: str = Field(min_length=1)
+    n: int = 0
+    median_abs_error: float | None = None
+
+
+class Constants(BaseModel):
+    """All of the family."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dram_fraction: Constant = Field(description="Share of peak memory bandwidth that streams reach.")
+    dense_efficiency: Constant = Field(description="Share of its issue-limited rate that a dense microkernel sustains.")
+    sparse_efficiency: Constant = Field(description="The same of sparse microkernels.")
+    exposed: Constant = Field(description="Share of the shorter times that the longest does not hide.")
+    op_overhead_cycles: Constant = Field(description="Framework, dispatch and barrier of an op, in core cycles.")
+    index_cycles: Constant = Field(description="Per nonzero block and tile of tokens: pointer arithmetic of an SpMM.")
+    generated_index_cycles: Constant = Field(description="The same where code is generated for the mask (DeepSparse).")
+    csr_index_cycles: Constant = Field(description="Per nonzero: index load, address and the latency of its sum.")
+    expand_cycles: Constant = Field(description="To expand one register of compressed values by its bitmap (AVX-512).")
+    convert16_cycles: Constant = Field(description="Per register of 32-bit values: convert from 16 bits.")
+    convert8_cycles: Constant = Field(description="From 8 bits, with the scale.")
+    convert4_cycles: Constant = Field(description="From 4 bits, with the scale.")
+    exp_cycles: Constant = Field(description="Per register of fp32: exponential, or another transcendental function.")
+    compress_from: Constant = Field(description="Sparsity below which a DeepSparse-like engine stays dense.")
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Names of those that no measurement stands behind."""
+        return tuple(n for n in type(self).model_fields if getattr(self, n).source.startswith(ASSUMED))
+
+    def digest(self) -> str:
+        """Twelve hex digits of the content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def constants() -> Constants:
+    """Those that ship."""
+    return checked(Constants, read_toml(FILE), where=f"CPU constants {FILE.name!r}")

@@ -1,0 +1,32 @@
+"""The kernels of CPUs; of equally fast ones the earlier is taken."""
+
+from __future__ import annotations
+
+from accel_models.cpu.chip import Chip
+from accel_models.cpu.kernels.attention import FusedAttention
+from accel_models.cpu.kernels.base import CpuKernel
+from accel_models.cpu.kernels.dense import ConvertGemm, DenseGemm, Depthwise, MatrixGemm, ShrunkGemm
+from accel_models.cpu.kernels.gemv import CompressedGemv, GroupedGemm, SkippingGemv
+from accel_models.cpu.kernels.spmm import Block4x1, CsrSpmm, GeneratedSpmm, XnnSpmm
+from accel_models.cpu.kernels.streams import NoTransfer, StreamKernel
+
+
+def kernels_of(chip: Chip) -> tuple[CpuKernel, ...]:
+    """All kernels, for one chip."""
+    return (
+        DenseGemm(chip),
+        MatrixGemm(chip),
+        ConvertGemm(chip),
+        ShrunkGemm(chip),
+        Depthwise(chip),
+        Block4x1(chip),
+        *(XnnSpmm(chip, height) for height in (1, 2, 4)),
+        GeneratedSpmm(chip),
+        CsrSpmm(chip),
+        CompressedGemv(chip),
+        GroupedGemm(chip),
+        SkippingGemv(chip),
+        FusedAttention(chip),
+        StreamKernel(chip),
+        NoTransfer(chip),
+    )

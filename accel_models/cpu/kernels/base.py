@@ -1,0 +1,77 @@
+"""What the product kernels share: from cycles and stored bytes to a mapping row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from accel_models.cpu.chip import Chip
+from accel_models.cpu.columns import MapColumn, mapping
+from accel_models.cpu.kernels.rows import GemmRows
+from accel_models.cpu.kernels.traffic import traffic
+from simsparse.machine import Kernel
+from simsparse.occupancy import expected_maximum
+from simsparse.plan import Floats, Ints, ProblemKind
+
+
+class CpuKernel(Kernel):
+    """A kernel of one chip."""
+
+    kinds = (ProblemKind.GEMM,)
+
+    def __init__(self, chip: Chip) -> None:
+        self.chip = chip
+
+
+def gemm_mapping(
+    rows: GemmRows,
+    chip: Chip,
+    *,
+    macs: Floats,
+    kind: Ints,
+    core_cycles: Floats,
+    index_cycles: Floats | float,
+    a_bytes: Floats,
+    l1_fills: Floats,
+    m_units: Floats,
+    n_units: Floats,
+    roof_macs: Floats,
+    uneven: Floats | float = 1.0,
+) -> Floats:
+    """Mapping rows of products.
+
+    Parameters
+    ----------
+    macs, roof_macs : (n,) ndarray
+        Executed with padding, and without.
+    a_bytes : (n,) ndarray
+        A as stored, over the batch.
+    l1_fills : (n,) ndarray
+        Bytes from L2 towards the cores.
+    m_units, n_units : (n,) ndarray
+        Pieces that rows and columns can be cut into.
+    """
+    moved = traffic(rows, chip, a_bytes, m_units=m_units, n_units=n_units)
+    best = np.maximum(chip.rates, chip.matrix_rates)[kind]
+    return mapping(len(rows), {
+        MapColumn.MACS: macs,
+        MapColumn.TYPE: kind,
+        MapColumn.CORE_CYCLES: core_cycles,
+        MapColumn.INDEX_CYCLES: index_cycles,
+        MapColumn.L2_BYTES: np.maximum(l1_fills, moved.l3),
+        MapColumn.L3_BYTES: np.maximum(moved.l3, moved.dram) if chip.has_l3 else 0.0,
+        MapColumn.DRAM_BYTES: moved.dram,
+        MapColumn.UNITS: rows.batch * m_units * n_units,
+        MapColumn.UNEVEN: uneven,
+        MapColumn.WEIGHT_BYTES: np.where(rows.weight, a_bytes, 0.0),
+        MapColumn.ROOF_CYCLES: roof_macs / best,
+        MapColumn.ROOF_BYTES: moved.cold,
+    })  # fmt: skip
+
+
+def unevenness(rows: GemmRows, chip: Chip) -> Floats:
+    """Nonzeros of the fullest thread over the mean, where each thread takes an equal part of the outputs, (n,)."""
+    share = np.maximum(rows.m * rows.batch / chip.threads, 1.0)
+    shares = np.minimum(float(chip.threads), rows.m * rows.batch)
+    fullest = expected_maximum(rows.pattern, share, rows.k, shares)
+    mean = share * rows.k * rows.pattern[:, 1]
+    return np.where(mean > 0, np.maximum(fullest / np.where(mean > 0, mean, 1.0), 1.0), 1.0)

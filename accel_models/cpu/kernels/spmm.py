@@ -1,0 +1,241 @@
+"""Sparse weights times many tokens: block-sparse int8 (ITREX), and nonzeros one by one (XNNPACK, DeepSparse, CSR)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from accel_models.cpu.chip import FP32, INT8, Chip
+from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping, unevenness
+from accel_models.cpu.kernels.microkernel import result_cycles
+from accel_models.cpu.kernels.rows import Bools, GemmRows, convert_cycles, fp32_kind, gemm_rows, is_float
+from simsparse.formats import BlockRows, CompressedRows, Format, stored_bits
+from simsparse.machine import Refusal
+from simsparse.occupancy import occupied
+from simsparse.plan import Floats
+from simsparse.sparsity import PatternColumn, PatternKind
+
+_AT_RUN_TIME = (PatternKind.ACTIVATION, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
+
+
+def static_zeros(rows: GemmRows) -> Bools:
+    """Whether zeros of a stored weight are known beforehand, so that they can be left out."""
+    kind = rows.pattern[:, PatternColumn.KIND]
+    return rows.weight & ~np.isin(kind, (*_AT_RUN_TIME, PatternKind.DENSE))
+
+
+def stored_bytes(form: str | Format, rows: GemmRows) -> Floats:
+    """Bytes of A in a format, over the batch."""
+    values, metadata = stored_bits(form, rows.m, rows.k, rows.a_bits, rows.pattern)
+    return rows.batch * (values + metadata) / 8
+
+
+def missed(rows: GemmRows, chip: Chip, tokens: float, touched: Floats) -> Floats:
+    """Bytes of `touched` activations that L1 has not got: a tile of all the reduction by `tokens` passes through it."""
+    panel = rows.k * np.minimum(rows.n, tokens) * rows.b_bits / 8
+    return touched * rows.b_bits / 8 * np.maximum(1 - chip.l1_bytes / panel, 0.0)
+
+
+class Block4x1(CpuKernel):
+    """Blocks of 4 outputs, int8 with VNNI (ITREX).
+
+    Four blocks of a row of blocks go together: 16 bytes of tokens from each of their four inputs are interleaved by
+    three shuffles into one register, which four dot-product instructions, one an output, multiply with a broadcast of
+    four weights. The broadcasts serve four registers of tokens.
+    """
+
+    name = "spmm-4x1-int8"
+    format = "bcsr"
+    stored = BlockRows("bcsr", block=(4, 1), index_bits=32)
+    height = 4
+    shuffles = 3.0
+    tokens = 64.0
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Everything that is not int8 on AVX-512 VNNI with stored zeros."""
+        rows = gemm_rows(problem, self.chip)
+        none = not {"AVX-512", "VNNI"} <= self.chip.simd
+        yield np.full(len(rows), none), "it needs AVX-512 VNNI"
+        yield (rows.kind != INT8) | ~rows.native | (rows.b_bits != 8), "it multiplies int8 by int8"
+        yield ~static_zeros(rows), "the weight has no zeros known beforehand"
+
+    def map(self, problem: Floats) -> Floats:
+        """See `Kernel.map`."""
+        rows, chip = gemm_rows(problem, self.chip), self.chip
+        bands = np.ceil(rows.m / self.height)
+        kept = rows.k * occupied(rows.pattern, self.height, 1)
+        quads = np.where(kept > 0, np.ceil(kept / 4), 0.0)  # a band's last quad is filled up
+        registers = np.ceil(rows.n / chip.lanes)
+        multiply = self.height * chip.lanes * 4 / chip.rates[INT8]
+        shuffled = (self.height + self.shuffles) / chip.fma_ports
+        loads = (4 + self.height / np.minimum(registers, self.tokens / chip.lanes)) / chip.load_ports
+        step = np.maximum(max(multiply, shuffled), loads)
+        steps = rows.batch * bands * quads * registers
+        a_bytes = stored_bytes(self.stored, rows)
+        passes = np.ceil(rows.n / self.tokens)
+        touched = rows.batch * bands * quads * 4 * rows.n
+        return gemm_mapping(
+            rows, chip,
+            macs=steps * self.height * 4 * chip.lanes,
+            kind=rows.kind,
+            core_cycles=steps * step / chip.constants.sparse_efficiency.value
+            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            index_cycles=rows.batch * bands * quads * passes * chip.constants.index_cycles.value,
+            a_bytes=a_bytes,
+            l1_fills=a_bytes * passes + missed(rows, chip, self.tokens, touched) + rows.b_bytes + rows.c_bytes,
+            m_units=bands,
+            n_units=passes,
+            roof_macs=rows.batch * bands * self.height * kept * rows.n,
+            uneven=unevenness(rows, chip),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpmmStyle:
+    """What differs among the kernels that walk through nonzeros.
+
+    Attributes
+    ----------
+    height : int
+        Outputs of a block that share an index.
+    registers : float
+        Registers of tokens that a step covers, per output.
+    sums : float
+        Loads and stores of partial sums per register and step; 0 where sums stay in registers.
+    form : Format
+        How A is stored.
+    cut : bool
+        The reduction is cut so that a tile's inputs stay in L1; partial sums go through L2 once a cut.
+    """
+
+    height: int
+    registers: float
+    sums: float
+    form: Format
+    cut: bool = False
+
+    def inputs(self, rows: GemmRows, chip: Chip) -> Floats:
+        """Inputs of a tile of tokens between two cuts, (n,)."""
+        tokens = np.minimum(rows.n, self.registers * chip.lanes)
+        return np.clip(np.floor(chip.l1_bytes / 2 / (tokens * rows.b_bits / 8)), 1.0, rows.k)
+
+
+class NonzeroSpmm(CpuKernel):
+    """For each nonzero (block): broadcast its weight, multiply-add it into a row of tokens; fp32 arithmetic."""
+
+    style: SpmmStyle
+
+    @property
+    def step_index_cycles(self) -> float:
+        """Core cycles of index work for a block and tile of tokens."""
+        return self.chip.constants.index_cycles.value
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Integers, and weights without known zeros."""
+        rows = gemm_rows(problem, self.chip)
+        yield ~is_float(rows), "it multiplies in fp32"
+        yield ~static_zeros(rows), "the weight has no zeros known beforehand"
+
+    def map(self, problem: Floats) -> Floats:
+        """See `Kernel.map`."""
+        rows, chip, style = gemm_rows(problem, self.chip), self.chip, self.style
+        kind = fp32_kind(rows)
+        blocks = rows.batch * np.ceil(rows.m / style.height) * rows.k * occupied(rows.pattern, style.height, 1)
+        registers = np.ceil(rows.n / chip.lanes)
+        tiles = np.ceil(registers / style.registers)
+        multiply = registers * style.height * chip.lanes / chip.rates[FP32]
+        sums, refilled = self.partial_sums(rows, blocks)
+        loads = (registers * (1 + sums) + tiles * style.height) / chip.load_ports
+        converting = style.height * convert_cycles(rows, chip, kind)
+        a_bytes = stored_bytes(style.form, rows)
+        return gemm_mapping(
+            rows, chip,
+            macs=blocks * style.height * registers * chip.lanes,
+            kind=kind,
+            core_cycles=blocks * np.maximum(multiply, loads) / chip.constants.sparse_efficiency.value
+            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            index_cycles=blocks * tiles * (self.step_index_cycles + converting),
+            a_bytes=a_bytes,
+            l1_fills=a_bytes * tiles + refilled + rows.b_bytes + rows.c_bytes,
+            m_units=np.ceil(rows.m / style.height),
+            n_units=tiles,
+            roof_macs=blocks * style.height * rows.n,
+            uneven=unevenness(rows, chip),
+        )  # fmt: skip
+
+    def partial_sums(self, rows: GemmRows, blocks: Floats) -> tuple[Floats, Floats]:
+        """Loads and stores of sums per step, and bytes that L2 gives again: of inputs, or of sums where K is cut."""
+        chip, style = self.chip, self.style
+        if not style.cut:
+            tokens = style.registers * chip.lanes
+            return np.full(len(rows), style.sums), missed(rows, chip, tokens, blocks * rows.n)
+        cuts = np.ceil(rows.k / style.inputs(rows, chip))
+        in_cut = blocks / (rows.batch * rows.m / style.height * cuts)
+        sums = np.where(cuts > 1, style.sums / np.maximum(in_cut, 1.0), 0.0)
+        return sums, rows.batch * rows.m * rows.n * 8.0 * (cuts - 1)
+
+
+class XnnSpmm(NonzeroSpmm):
+    """XNNPACK's SpMM: pixels side by side, 32 of them a step with NEON, index by pointer differences."""
+
+    def __init__(self, chip: Chip, height: int) -> None:
+        super().__init__(chip)
+        self.name = f"spmm-{height}x1"
+        self.format = "csr" if height == 1 else "bcsr"
+        form: Format = CompressedRows("csr", index_bits=32)
+        if height > 1:
+            form = BlockRows("bcsr", block=(height, 1), index_bits=32)
+        # Accumulators limit the tile: 32 pixels of one or two outputs, 16 of four with NEON.
+        across = min(32.0 / chip.lanes, float((chip.registers - 6) // height // 2 * 2))
+        self.style = SpmmStyle(height, max(across, 1.0), 0.0, form)
+
+
+class GeneratedSpmm(NonzeroSpmm):
+    """Code generated for one mask (DeepSparse-like): indices are immediates, sums stay in registers."""
+
+    name = "spmm-generated"
+    format = "csr16"
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip)
+        registers = float(min(chip.registers // 2, 8))
+        self.style = SpmmStyle(1, registers, 2.0, CompressedRows("csr16", index_bits=16), cut=True)
+
+    @property
+    def step_index_cycles(self) -> float:
+        """See `NonzeroSpmm`."""
+        return self.chip.constants.generated_index_cycles.value
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Also other architectures, and matrices that are too dense."""
+        yield from super().refusals(problem)
+        rows = gemm_rows(problem, self.chip)
+        yield rows.n < self.chip.lanes, f"fewer tokens than a register holds ({self.chip.lanes})"
+        yield from engine_refusals(rows, self.chip)
+
+
+def engine_refusals(rows: GemmRows, chip: Chip) -> Iterator[Refusal]:
+    """What a DeepSparse-like engine leaves to its dense kernels."""
+    x86 = bool({"AVX2", "AVX-512"} & chip.simd)
+    yield np.full(len(rows), not x86), "the engine is for x86"
+    threshold = chip.constants.compress_from.value
+    sparsity = 1 - rows.pattern[:, PatternColumn.DENSITY]
+    yield sparsity < threshold - 1e-12, f"the engine stays dense below {threshold:.0%} sparsity"
+
+
+class CsrSpmm(NonzeroSpmm):
+    """CSR as scipy and MKL run it: an axpy over the tokens for each nonzero, sums in L1; SpMV for one token."""
+
+    name = "spmm-csr"
+    format = "csr"
+
+    def __init__(self, chip: Chip) -> None:
+        super().__init__(chip)
+        self.style = SpmmStyle(1, 64.0, 2.0, CompressedRows("csr", index_bits=32))
+
+    @property
+    def step_index_cycles(self) -> float:
+        """See `NonzeroSpmm`."""
+        return self.chip.constants.csr_index_cycles.value
