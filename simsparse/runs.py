@@ -19,8 +19,8 @@ def padding_zeros(pattern: Floats, kept: Floats, cols: Floats, limit: float) -> 
 
     Units of `unit` neighbouring elements, kept with probability d: runs are whole units, geometric in number. For
     elements this is `kept · q**limit / (1 - q**limit)`, q = 1 - d. N:M: spacings within and between groups.
-    Groups larger than `LARGEST_GROUP` and measured masks are taken as unstructured: of measured masks this counts too
-    many where nonzeros stand in even order, too few where they clump.
+    Groups larger than `LARGEST_GROUP` are taken as unstructured (within 1 %), and so are measured masks: too many zeros
+    where nonzeros stand in even order, too few where they clump.
 
     Parameters
     ----------
