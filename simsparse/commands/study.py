@@ -1,0 +1,46 @@
+"""`sweep` and `validate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simsparse.commands.options import FormatOption, Output, Plugin, load_plugins
+from simsparse.commands.output import Report, emit, working
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (validate,):
+        app.command()(command)
+
+
+def validate(
+    paths: Annotated[list[str], typer.Argument(metavar="FILE_OR_FOLDER", help="Measurements: CSV files or folders.")],
+    system: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these systems; repeatable.")] = None,
+    device: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these devices; repeatable.")] = None,
+    phase: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these phases; repeatable.")] = None,
+    form: FormatOption = None,
+    output: Output = None,
+    plugin: Plugin = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also every row.")] = False,
+) -> None:
+    """Predictions against measurements: errors and rank correlation of each system and device."""
+    load_plugins(plugin)
+    from simsparse.validate import validate as run
+
+    with working("predicting measurements"):
+        report = run(paths, systems=system or (), devices=device or (), phases=phase or ())
+
+    from simsparse.validate_render import validation_table
+
+    emit(
+        Report(
+            lambda: validation_table(report, rows=verbose),
+            report.to_json,
+            lambda: {name: report.to_frame()[name].tolist() for name in report.to_frame()},
+        ),
+        form,
+        output,
+    )

@@ -1,0 +1,89 @@
+"""`Comparison`: patterns × machines as a grid of results, with the reason of each speedup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simsparse.errors import InputError
+from simsparse.result import Result
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of `compare`, in its order.
+
+    Attributes
+    ----------
+    machines, patterns : tuple of str
+    results : tuple of tuple of Result
+        One row a machine, one column a pattern.
+    """
+
+    machines: tuple[str, ...]
+    patterns: tuple[str, ...]
+    results: tuple[tuple[Result, ...], ...]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], patterns: Sequence[str]) -> Comparison:
+        """Arrange what `compare(…, machines, patterns)` gave.
+
+        Raises
+        ------
+        InputError
+            If the results are not machines times patterns.
+        """
+        if not patterns or not results or len(results) % len(patterns):
+            raise InputError.expected("results", len(results), f"a positive multiple of the {len(patterns)} patterns")
+        grid = tuple(tuple(results[i : i + len(patterns)]) for i in range(0, len(results), len(patterns)))
+        return cls(tuple(line[0].machine for line in grid), tuple(patterns), grid)
+
+    def rows(self) -> list[dict[str, object]]:
+        """One plain row a pair."""
+        return [
+            {
+                "machine": result.machine,
+                "pattern": pattern,
+                "latency_s": result.latency_s,
+                "dense_latency_s": result.dense_latency_s,
+                "speedup": result.speedup,
+                "energy_j": result.energy_j,
+                "dense_energy_j": result.dense_energy_j,
+                "energy_gain": result.energy_gain,
+                "bound": result.bound,
+                "reason": reason(result),
+            }
+            for line in self.results
+            for pattern, result in zip(self.patterns, line, strict=True)
+        ]
+
+    def columns(self) -> dict[str, list[object]]:
+        """The rows as columns."""
+        rows = self.rows()
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def reason(result: Result) -> str:
+    """Why a result is as fast as it is: the share of time the patterned calls have, their main kernel, what bounds it.
+
+    Where a pattern stays on a kernel that stores everything dense, why the sparse ones were not taken.
+    """
+    calls, time_s = result.plan.calls, result.prices.latency_s * result.counts
+    patterned = [i for i, call in enumerate(calls) if call.pattern not in ("", "dense")]
+    if not patterned:
+        return f"{result.bound}-bound"
+    share = float(time_s[patterned].sum() / time_s.sum())
+    main = max(patterned, key=lambda i: float(time_s[i]))
+    call, bound = calls[main], result.prices.term_names[int(result.prices.bound[main])]
+    text = f"{call.kernel} is {bound}-bound, pattern in {share:.0%} of the time"
+    lost = [other for other in call.alternatives if other.kernel != call.kernel]
+    if call.format != "dense" or not lost:
+        return text
+    slower = [other for other in lost if other.latency_s is not None]
+    if slower:
+        nearest = min(slower, key=lambda other: other.latency_s or np.inf)
+        times = (nearest.latency_s or np.inf) / float(result.prices.latency_s[main])
+        return f"{text}; {nearest.kernel} would take {times:.2f}×"
+    return f"{text}; {lost[0].kernel}: {lost[0].reason}"

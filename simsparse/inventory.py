@@ -1,0 +1,65 @@
+"""What a workload is made of, as plain columns: a row an op."""
+
+from __future__ import annotations
+
+import re
+
+from simsparse.machine import pattern_text
+from simsparse.ops import Contraction, Op, Stream
+from simsparse.workload import Workload
+
+
+def op_columns(workload: Workload) -> dict[str, list[object]]:
+    """Name, kind, count, shape, FLOPs (of all instances), bytes in and out (of one), pattern of each op."""
+    ops = workload.ops
+    return {
+        "op": [op.name for op in ops],
+        "kind": [_kind(op) for op in ops],
+        "count": [op.count for op in ops],
+        "shape": [_shape(op) for op in ops],
+        "flops": [op.flops * op.count if isinstance(op, Contraction) else 0 for op in ops],
+        "read_bytes": [sum(t.dense_bytes for t in op.inputs) for op in ops],
+        "write_bytes": [sum(t.dense_bytes for t in op.outputs) for op in ops],
+        "pattern": [pattern_text(op) for op in ops],
+    }
+
+
+def totals(workload: Workload) -> dict[str, object]:
+    """What the whole has: parameters, FLOPs, memory beside the weights."""
+    return {
+        "workload": workload.name,
+        "phase": str(workload.phase),
+        "batch": workload.batch,
+        "tokens": workload.tokens,
+        "dtype": str(workload.dtype),
+        "parameters": workload.parameters,
+        "flops": workload.flops,
+        "kv_cache_bytes": workload.kv_cache_bytes,
+        "activation_bytes": workload.activation_bytes,
+        "optimizer_bytes": workload.optimizer_bytes,
+        "transforms": list(workload.transforms),
+    }
+
+
+def _kind(op: Op) -> str:
+    return str(op.kind) if isinstance(op, (Contraction, Stream)) else "transfer"
+
+
+def _shape(op: Op) -> str:
+    if not isinstance(op, Contraction):
+        return ""
+    view = op.gemm
+    product = f"{view.m}×{view.n}×{view.k}"
+    return product if view.batch == 1 else f"{view.batch}·{product}"
+
+
+def short(op: str) -> str:
+    """The name of an op without the stack of layers it is in: `encoder.mlp.fc1` of `encoder.layers.*.mlp.fc1`."""
+    return re.sub(r"[^.]+\.\*\.", "", op)
+
+
+def op_group(op: str) -> str:
+    """The part of a model an op belongs to: `mlp` of `layers.*.mlp.up_proj`, `lm_head` of `lm_head`."""
+    parts = short(op).split(".")
+    # Two stacks of one model are two groups: `encoder.mlp`.
+    return ".".join(parts[:2]) if len(parts) > 2 else parts[0]

@@ -1,0 +1,343 @@
+"""Pictures of results. A function draws on `ax` if given, else on a new figure, writes to `path` if given, and returns
+the figure.
+
+Colours are those of Okabe and Ito [1]_, which colour-blind eyes tell apart; bars carry hatches and points markers
+besides, so that a print without colour can be read too.
+
+References
+----------
+.. [1] M. Okabe, K. Ito, Color Universal Design, 2008.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from simsparse.compared import Comparison
+from simsparse.errors import InputError, UnsupportedError
+from simsparse.inventory import op_group, short
+from simsparse.plan import Floats
+from simsparse.render import si, times
+from simsparse.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oooo", "++++", "----")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MOST = len(COLOURS)  # what is more goes into "other"
+OTHER = "other"
+TIME_AREA = 1200.0  # points² of a call that takes all the time
+
+
+class By(StrEnum):
+    """What the parts of a stacked bar stand for."""
+
+    OP = "op"
+    BOUND = "bound"
+
+
+class Picture(Figure):
+    """A figure that notebooks show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=110)
+        return stream.getvalue()
+
+
+def _new(width: float, height: float) -> Figure:
+    return Picture(figsize=(width, height), layout="constrained")
+
+
+def _canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
+    if ax is None:
+        figure = _new(width, height)
+        return figure, figure.subplots()
+    return _figure_of(ax), ax
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _done(figure: Figure, path: str | Path | None) -> Figure:
+    if path is not None:
+        try:
+            figure.savefig(path, dpi=150)
+        except (OSError, ValueError) as error:
+            raise InputError.expected("path", str(path), f"a picture that can be written ({error})") from None
+    return figure
+
+
+def _seconds(value: float, _: object = None) -> str:
+    return si(value, "s")
+
+
+def roofline(result: Result, ax: Axes | None = None, path: str | Path | None = None) -> Figure:
+    """Calls under the roofs of the machine: effective FLOP/s over FLOP per byte of DRAM, areas by share of the time.
+
+    Raises
+    ------
+    UnsupportedError
+        If the machine gives no roofs (`simsparse.plan.HasRooflines`), or no call does arithmetic and reads memory.
+    """
+    points = roofline_points(result)
+    roofs = result.roofs
+    assert roofs is not None
+    figure, ax = _canvas(ax, 8.0, 4.6)
+    peaks = [peak for _, peak in roofs.flops_per_s]
+    ridges = [peak / roofs.dram_bytes_per_s for peak in peaks]
+    low = min(points[:, 0].min(), *ridges) / 4
+    high = max(points[:, 0].max(), *ridges) * 6
+    intensity = np.geomspace(low, high, 200)
+    for index, (name, peak) in enumerate(roofs.flops_per_s):
+        line = np.minimum(peak, intensity * roofs.dram_bytes_per_s)
+        ax.plot(intensity, line, color="black", linestyle="-" if " " not in name else "--", linewidth=1.2, zorder=1)
+        below = any(other > peak for other in peaks[index + 1 :]) or any(other > peak for other in peaks[:index])
+        ax.annotate(
+            f"{name}  {si(peak, 'FLOP/s')}", (high, peak), xytext=(-2, -3 if below else 3), fontsize=8,
+            textcoords="offset points", ha="right", va="top" if below else "bottom",
+        )  # fmt: skip
+    share = result.prices.latency_s * result.counts / result.latency_s
+    _scatter(ax, result, points, share)
+    ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of DRAM", ylabel="rate, zeros counted")
+    ax.set_xlim(low, high)
+    ax.set_ylim(min(points[:, 1].min(), low * roofs.dram_bytes_per_s) / 2, max(*peaks, points[:, 1].max()) * 3)
+    ax.set_title(f"{result.workload.name} on {result.machine}", fontsize=10)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, "FLOP/s")))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.tick_params(labelsize=8)
+    ax.grid(alpha=0.25, which="major")
+    return _done(figure, path)
+
+
+def _scatter(ax: Axes, result: Result, points: Floats, share: Floats) -> None:
+    """The points, each of the longest with a mark of its own; the rest are small and grey."""
+    rows = points[:, 2].astype(np.int64)
+    order = np.argsort(-share[rows])
+    for rank, at in enumerate(order):
+        row = int(rows[at])
+        named = rank < MOST - 1
+        call, style = result.plan.calls[row], min(rank, MOST - 1)
+        ax.scatter(
+            points[at, 0], points[at, 1], s=max(TIME_AREA * float(share[row]), 12.0), marker=MARKERS[style],
+            color=COLOURS[style], edgecolor="black", linewidth=0.7, alpha=0.75, zorder=3,
+            label=f"{short(call.ops[0])} ({call.kernel})  {share[row]:.0%}" if named else None,
+        )  # fmt: skip
+    rest = len(rows) - MOST + 1
+    if rest > 0:
+        ax.scatter([], [], marker=MARKERS[-1], color=COLOURS[-1], edgecolor="black", label=f"{rest} more")
+    left = 1 - float(share[rows].sum())
+    title = f"share of time ({left:.0%} without products)" if left >= 0.005 else "share of time"
+    legend = ax.legend(
+        title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, title_fontsize=8, frameon=False
+    )
+    for handle in legend.legend_handles:
+        handle.set_sizes([40.0])  # type: ignore[union-attr]
+
+
+def roofline_points(result: Result) -> Floats:
+    """FLOP per byte, effective FLOP/s and row of each call that multiplies and moves data, shape (p, 3).
+
+    Raises
+    ------
+    UnsupportedError
+    """
+    prices = result.prices
+    if result.roofs is None or not result.roofs.flops_per_s or "dram" not in prices.level_names:
+        raise UnsupportedError(
+            f"machine {result.machine!r} gives no rooflines, expected peak FLOP/s and DRAM bandwidth"
+        )
+    moved = prices.level_bytes[:, prices.level_names.index("dram")]
+    rows = np.flatnonzero((prices.flops > 0) & (moved > 0) & ~np.isnan(result.peak_fraction))
+    if not rows.size:
+        raise UnsupportedError(f"no call of {result.workload.name!r} multiplies and moves data, expected one to draw")
+    return np.column_stack([prices.flops[rows] / moved[rows], prices.flops[rows] / prices.latency_s[rows], rows])
+
+
+def stacked(
+    results: Sequence[Result],
+    by: By = By.OP,
+    labels: Sequence[str] | None = None,
+    axes: tuple[Axes, Axes] | None = None,
+    path: str | Path | None = None,
+) -> Figure:
+    """Latency and energy of results, each bar cut by groups of ops or by what bounds the calls.
+
+    Parameters
+    ----------
+    labels : sequence of str, optional
+        Names of the bars; by default machine and patterns.
+    axes : pair of Axes, optional
+        For latency and for energy.
+    """
+    if not results:
+        raise InputError.expected("results", 0, "at least one")
+    names = list(labels) if labels is not None else [_name(result) for result in results]
+    if axes is None:
+        figure = _new(9.0, 1.9 + 0.55 * len(results))
+        left, right = figure.subplots(1, 2, sharey=True)
+    else:
+        left, right = axes
+        figure = _figure_of(left)
+    latency = [shares(result, by, result.prices.latency_s) for result in results]
+    energy = [shares(result, by, result.prices.energy_j) for result in results]
+    groups = _largest(latency, energy)
+    _bars(left, names, latency, groups, "s")
+    _bars(right, names, energy, groups, "J")
+    left.set_xlabel("latency")
+    right.set_xlabel("energy")
+    if axes is None:
+        right.tick_params(labelleft=False)
+    right.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, title=f"by {by}", title_fontsize=8
+    )
+    return _done(figure, path)
+
+
+def shares(result: Result, by: By, each: Floats) -> dict[str, float]:
+    """Totals of a figure of the calls (`each`, (n,)) by group; they add up to that of the whole."""
+    totals: dict[str, float] = {}
+    for index, value in enumerate((each * result.counts).tolist()):
+        group = op_group(result.plan.calls[index].ops[0])
+        if by is By.BOUND:
+            group = result.prices.term_names[int(result.prices.bound[index])]
+        totals[group] = totals.get(group, 0.0) + value
+    return totals
+
+
+def _largest(*figures: Sequence[Mapping[str, float]]) -> list[str]:
+    """Groups by their largest share of any bar; what is too small or too many to tell apart is `OTHER`."""
+    weight: dict[str, float] = {}
+    for bars in figures:
+        for bar in bars:
+            for group, value in bar.items():
+                weight[group] = max(weight.get(group, 0.0), value / sum(bar.values()))
+    order = sorted(weight, key=lambda group: -weight[group])
+    kept = [group for group in order if weight[group] >= 0.01][: MOST - 1]
+    return kept if len(kept) == len(order) else [*kept, OTHER]
+
+
+def _bars(
+    ax: Axes, names: Sequence[str], bars: Sequence[Mapping[str, float]], groups: Sequence[str], unit: str
+) -> None:
+    position = np.arange(len(bars))
+    start = np.zeros(len(bars))
+    for index, group in enumerate(groups):
+        width = np.array([_of_group(bar, group, groups) for bar in bars])
+        style = MOST - 1 if group == OTHER else index
+        ax.barh(
+            position, width, left=start, height=0.65, color=COLOURS[style], hatch=HATCHES[style], edgecolor="white",
+            linewidth=0.5, label=group,
+        )  # fmt: skip
+        start += width
+    for at, total in zip(position, start, strict=True):
+        ax.annotate(
+            si(float(total), unit), (total, at), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    ax.set_yticks(position, names, fontsize=8)
+    ax.set_ylim(len(bars) - 0.5, -0.5)
+    ax.set_xlim(0, float(start.max()) * 1.28)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, unit)))
+    ax.locator_params(axis="x", nbins=4)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _of_group(bar: Mapping[str, float], group: str, groups: Sequence[str]) -> float:
+    if group == OTHER:
+        return sum(value for name, value in bar.items() if name not in groups or name == OTHER)
+    return bar.get(group, 0.0)
+
+
+def _name(result: Result) -> str:
+    patterns = [text.removeprefix("sparsity ") for text in result.workload.transforms]
+    return "\n".join([result.machine, *(patterns or ["dense"])])
+
+
+def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Path | None = None) -> Figure:
+    """Speedup over dense of each pattern, in groups of machines; the line is dense."""
+    count = len(comparison.patterns)
+    if count > MOST:
+        raise InputError.expected("patterns", count, f"at most {MOST} in one picture")
+    figure, ax = _canvas(ax, max(5.0, 1.6 + 0.42 * (count + 1) * len(comparison.machines)), 3.8)
+    height = np.array([[result.speedup for result in line] for line in comparison.results])
+    centre = np.arange(len(comparison.machines))
+    width = 0.84 / count
+    for index, pattern in enumerate(comparison.patterns):
+        where = centre + (index - (count - 1) / 2) * width
+        ax.bar(
+            where, height[:, index], width * 0.92, color=COLOURS[index], hatch=HATCHES[index], edgecolor="white",
+            linewidth=0.5, label=pattern, zorder=2,
+        )  # fmt: skip
+        for x, y in zip(where, height[:, index], strict=True):
+            ax.annotate(
+                f"{y:.2f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
+                rotation=90 if width * len(centre) < 0.12 * len(centre) else 0,
+            )  # fmt: skip
+    ax.axhline(1.0, color="black", linewidth=1.0, linestyle="--", zorder=3)
+    ax.set_xticks(centre, comparison.machines, fontsize=9)
+    ax.set_ylabel("speedup over dense")
+    ax.set_ylim(0, float(height.max()) * 1.15)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(comparison.results[0][0].workload.name, fontsize=10)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    return _done(figure, path)
+
+
+def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = None) -> Figure:
+    """Where the latency comes from: the time of the calls that each term bounds, up to the whole; dense beside it."""
+    figure, ax = _canvas(ax, 6.0, 3.6)
+    seconds = result.bound_seconds
+    order = [int(i) for i in np.argsort(-seconds) if seconds[i] > 0]
+    steps = seconds[order]
+    bottom = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
+    names = [result.prices.term_names[i] for i in order]
+    position = np.arange(len(order))
+    ax.bar(position, steps, bottom=bottom, width=0.62, color=COLOURS[0], zorder=2)
+    totals = np.array([result.latency_s, result.dense_latency_s])
+    ends = np.arange(len(order), len(order) + 2)
+    bars = ax.bar(ends, totals, width=0.62, color=[COLOURS[2], COLOURS[7]], edgecolor="white", linewidth=0.5, zorder=2)
+    bars[1].set_hatch(HATCHES[1])
+    for at, top in zip(position, np.cumsum(steps), strict=True):
+        ax.plot([at - 0.31, at + 1.31], [top, top], color="black", linewidth=0.8, zorder=3)
+    tops = np.concatenate([np.cumsum(steps), totals])
+    for at, top, value in zip([*position, *ends], tops, [*steps, *totals], strict=True):
+        ax.annotate(
+            si(float(value), "s"), (at, top), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8
+        )
+    ax.set_xticks([*position, *ends], [*names, "all", "dense"], fontsize=8, rotation=0 if len(order) < 6 else 30)
+    ax.yaxis.set_major_formatter(FuncFormatter(_seconds))
+    ax.tick_params(axis="y", labelsize=8)
+    ax.set_ylim(0, float(tops.max()) * 1.12)
+    ax.set_ylabel("time of calls bound by")
+    ax.set_title(f"{result.workload.name} on {result.machine}: {times(result.speedup)} over dense", fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
+    return _done(figure, path)
+
+
+def overview(result: Result, path: str | Path | None = None) -> Figure:
+    """One page of a result: roofline where the machine has one, waterfall, latency and energy by op."""
+    figure = _new(10.0, 7.6)
+    top, bottom = (figure.add_subfigure(cell) for cell in figure.add_gridspec(2, 1, height_ratios=[1.25, 1]))
+    roofline(result, top.subplots())
+    cells = bottom.subplots(1, 3, width_ratios=[1.3, 1, 1])
+    waterfall(result, cells[0])
+    dense = replace(result, plan=result.baseline.plan, prices=result.baseline.prices)
+    stacked([dense, result], labels=["dense", "this"], axes=(cells[1], cells[2]))
+    cells[2].tick_params(labelleft=False)
+    return _done(figure, path)

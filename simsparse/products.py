@@ -1,0 +1,193 @@
+"""Tables of matrix products, each with its own pattern and type, priced as one array."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from simsparse.errors import InputError, UnsupportedError
+from simsparse.plan import PROBLEM_WIDTH, Alternative, Floats, Machine
+from simsparse.problems import gemm_problems
+from simsparse.simulate import GemmEstimate, estimate_problems
+from simsparse.sparsity import parse
+
+ACCUMULATE_BITS = {"fp32": 32, "fp16": 16, "int32": 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What products may share: pattern, which operand has it, type, what sums are kept in."""
+
+    pattern: str = "dense"
+    sparse_operand: str = "A"
+    dtype: str = "fp16"
+    accumulate: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.accumulate not in ACCUMULATE_BITS:
+            raise InputError.expected("accumulate", self.accumulate, f"one of {', '.join(ACCUMULATE_BITS)}")
+
+
+@dataclass(frozen=True)
+class Products:
+    """Products `C[M,N] = A[M,K] · B[K,N]`.
+
+    Attributes
+    ----------
+    extents : (n, 4) list of int
+        M, N, K and how many independent products there are in each.
+    styles : sequence of Style, (n,)
+    """
+
+    extents: Sequence[tuple[int, int, int, int]]
+    styles: Sequence[Style]
+
+    def problems(self) -> Floats:
+        """Their rows, (n, PROBLEM_WIDTH), built style by style.
+
+        Raises
+        ------
+        InputError
+        """
+        by_style: dict[Style, list[int]] = {}
+        for index, style in enumerate(self.styles):
+            by_style.setdefault(style, []).append(index)
+        rows = np.empty((len(self.extents), PROBLEM_WIDTH))
+        for style, members in by_style.items():
+            m, n, k, batch = zip(*(self.extents[index] for index in members), strict=True)
+            rows[members] = gemm_problems(
+                m, n, k,
+                pattern=style.pattern, sparse_operand=style.sparse_operand, a_dtype=style.dtype,
+                accumulate_bits=ACCUMULATE_BITS[style.accumulate], batch=batch,
+            )  # fmt: skip
+        return rows
+
+
+@dataclass(frozen=True)
+class PricedProducts:
+    """Products with their estimates."""
+
+    products: Products
+    estimate: GemmEstimate
+
+    def columns(self) -> dict[str, list[object]]:
+        """The table as columns."""
+        found, extents, styles = self.estimate, np.array(self.products.extents), self.products.styles
+        return {
+            **{label: extents[:, i].tolist() for i, label in enumerate(("M", "N", "K", "batch"))},
+            **{item.name: [getattr(style, item.name) for style in styles] for item in fields(Style)},
+            "kernel": found.kernel.tolist(),
+            "latency_s": found.latency_s.tolist(),
+            "dense_latency_s": found.dense_latency_s.tolist(),
+            "speedup": found.speedup.tolist(),
+            "energy_j": found.energy_j.tolist(),
+            "dense_energy_j": found.dense_energy_j.tolist(),
+            "bound": found.bound.tolist(),
+            "flops": found.prices.flops.tolist(),
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """The table as rows."""
+        columns = self.columns()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def price_products(machine: Machine, products: Products, kernel: str = "best") -> PricedProducts:
+    """Price a table of products in one array call.
+
+    Raises
+    ------
+    SimsparseError
+    """
+    return PricedProducts(products, estimate_problems(machine, products.problems(), kernel=kernel))
+
+
+def other_kernels(machine: Machine, priced: PricedProducts) -> list[Alternative]:
+    """What each kernel that was not taken would need for the first product, or why it cannot run it."""
+    problem = priced.products.problems()[:1]
+    taken = str(priced.estimate.kernel[0])
+    found = []
+    for name in machine.kernel_names:
+        if name == taken:
+            continue
+        try:
+            time_s = machine.price(machine.lower_problems(problem, kernel=name)).latency_s[0]
+        except UnsupportedError as error:
+            found.append(Alternative(name, None, str(error).rpartition(": ")[2]))
+        else:
+            found.append(Alternative(name, float(time_s), "slower"))
+    return found
+
+
+def read_products(path: str | Path, default: Style) -> Products:
+    """Products from a CSV with columns M, N, K and, optionally, batch, pattern, sparse_operand, dtype, accumulate.
+
+    Parameters
+    ----------
+    default : Style
+        For columns that are missing and cells that are empty.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, a missing or unknown column, a bad cell; with its line.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            _check_header(str(path), names)
+            reader.fieldnames = names
+            lines = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"file {str(path)!r} is no readable CSV ({reason}), expected columns M, N, K") from None
+    if not lines:
+        raise InputError(f"file {str(path)!r} has no rows, expected at least one product")
+    styles: dict[tuple[str, ...], Style] = {}
+    extents, chosen = [], []
+    for number, row in lines:
+        where = f"line {number} of {Path(path).name!r}"
+        m, n, k = (_extent(row, label, where) for label in ("M", "N", "K"))
+        extents.append((m, n, k, _extent(row, "batch", where, "1")))
+        key = tuple((row.get(item.name) or "").strip() for item in fields(Style))
+        if key not in styles:
+            styles[key] = _style(key, default, where)
+        chosen.append(styles[key])
+    return Products(extents, chosen)
+
+
+def _check_header(path: str, names: Sequence[str]) -> None:
+    optional = ["batch", *(item.name for item in fields(Style))]
+    for label in ("M", "N", "K"):
+        if label not in names:
+            raise InputError(f"file {path!r} has no column {label}, expected columns M, N, K and optionally {optional}")
+    for name in names:
+        if name not in ("M", "N", "K", *optional):
+            raise InputError(f"file {path!r} has a column {name!r}, expected M, N, K and optionally {optional}")
+
+
+def _extent(row: Mapping[str, str | None], label: str, where: str, default: str = "") -> int:
+    text = (row.get(label) or default).strip()
+    try:
+        extent = int(text)
+    except ValueError:
+        raise InputError.expected(f"{label} in {where}", text, "a whole number") from None
+    if not 1 <= extent <= 2**40:
+        raise InputError.expected(f"{label} in {where}", extent, "from 1 to 2^40")
+    return extent
+
+
+def _style(texts: Sequence[str], default: Style, where: str) -> Style:
+    chosen = [text or getattr(default, item.name) for text, item in zip(texts, fields(Style), strict=True)]
+    try:
+        style = Style(*chosen)
+        parse(style.pattern)
+        gemm_problems(1, 1, 1, sparse_operand=style.sparse_operand, a_dtype=style.dtype)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return style

@@ -1,0 +1,291 @@
+"""Tables for people: rich ones for the terminal, HTML for notebooks. Files and programs get SI floats instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simsparse.inventory import short
+
+if TYPE_CHECKING:
+    from simsparse.compared import Comparison
+    from simsparse.diff import Difference
+    from simsparse.formats import FormatRow
+    from simsparse.plan import Alternative
+    from simsparse.products import PricedProducts
+    from simsparse.result import Result
+    from simsparse.workload import Workload
+
+_PREFIXES = {4: "T", 3: "G", 2: "M", 1: "k", 0: "", -1: "m", -2: "µ", -3: "n", -4: "p", -5: "f"}
+
+
+def si(value: float, unit: str, digits: int = 3) -> str:
+    """A figure with a prefix: `si(0.00123, "s")` is `1.23 ms`."""
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else f"∞ {unit}"
+    if value == 0:
+        return f"0 {unit}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    power = min(max(math.floor(math.log10(abs(rounded)) / 3 + 1e-12), min(_PREFIXES)), max(_PREFIXES))
+    scaled = rounded / 1000.0**power
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled)) + 1e-12))
+    return f"{scaled:.{decimals}f} {_PREFIXES[power]}{unit}"
+
+
+def plain(value: float) -> str:
+    """A count of something, three digits of it: `29,300`."""
+    return "–" if not math.isfinite(value) else f"{float(f'{value:.3g}'):,g}" if value < 1e6 else si(value, "").strip()
+
+
+def times(value: float) -> str:
+    """A gain: `1.87×`."""
+    return "–" if math.isnan(value) else f"{value:.2f}×"
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+    """A plain table; cells are taken literally, columns named in `right` hold figures."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for title in titles:
+        figures = title in right
+        made.add_column(Text(title), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(str(cell)) for cell in row))
+    return made
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in pairs:
+        grid.add_row(Text(label, style="bold"), Text(text))
+    return grid
+
+
+_CALL_TITLES = ("op", "kernel", "count", "time", "share", "speedup", "bound")
+
+
+def _call_rows(result: Result, *, every_op: bool = False) -> list[tuple[str, ...]]:
+    """A row a call: time is of all its runs."""
+    seconds = result.prices.latency_s * result.counts
+    gain = result.row_dense_latency_s / result.prices.latency_s
+    rows: list[tuple[str, ...]] = []
+    for index, call in enumerate(result.plan.calls):
+        more = "" if every_op or len(call.ops) == 1 else f" +{len(call.ops) - 1}"
+        rows.append(
+            (
+                " + ".join(call.ops) if every_op else short(call.ops[0]) + more,
+                call.kernel,
+                str(call.count),
+                si(float(seconds[index]), "s"),
+                f"{seconds[index] / result.latency_s:.1%}",
+                times(float(gain[index])),
+                result.prices.term_names[int(result.prices.bound[index])],
+            )
+        )
+    return rows
+
+
+def _totals(result: Result) -> list[tuple[str, str]]:
+    memory = result.footprint
+    room = "" if math.isinf(memory.memory_bytes) else f" of {si(memory.memory_bytes, 'B')}"
+    order = np.argsort(-result.bound_seconds)
+    bounds = [
+        f"{result.prices.term_names[i]} {result.bound_seconds[i] / result.latency_s:.0%}"
+        for i in order
+        if result.bound_seconds[i] / result.latency_s >= 0.005
+    ]
+    return [
+        ("latency", f"{si(result.latency_s, 's')}, dense {si(result.dense_latency_s, 's')}"),
+        ("speedup", f"{times(result.speedup)} over dense"),
+        ("throughput", f"{plain(result.tokens_per_s)} tokens/s, {plain(result.tokens_per_j)} tokens/J"),
+        (
+            "energy",
+            f"{si(result.energy_j, 'J')}, dense {si(result.dense_energy_j, 'J')}, gain {times(result.energy_gain)}",
+        ),
+        ("memory", f"{si(memory.total_bytes, 'B')}{room}, largest batch {memory.largest_batch}"),
+        ("bound", ", ".join(bounds)),
+        *(("warning", text) for text in result.warnings),
+    ]
+
+
+def result_table(result: Result, *, verbose: bool = False) -> RenderableType:
+    """The calls of a result and its totals; `verbose` adds terms, alternatives and provenance."""
+    work = result.workload
+    head = f"{work.name} on {result.machine}: {work.phase}, batch {work.batch}, {work.dtype}"
+    parts: list[RenderableType] = [
+        Text("; ".join((head, *work.transforms))),
+        table(_CALL_TITLES, _call_rows(result, every_op=verbose), right=("count", "time", "share", "speedup")),
+        _lines(_totals(result)),
+    ]
+    if verbose:
+        parts += [_terms(result), *_alternatives(result), _provenance(result)]
+    return _spaced(parts)
+
+
+def _spaced(parts: Sequence[RenderableType]) -> Group:
+    """With an empty line between."""
+    return Group(*(item for index, part in enumerate(parts) for item in ((Text(""), part) if index else (part,))))
+
+
+def _terms(result: Result) -> Table:
+    """The times that each call's latency is combined from."""
+    names = result.prices.term_names
+    rows = [
+        (short(call.ops[0]), si(float(result.prices.latency_s[index]), "s"), *(si(float(t), "s") for t in terms))
+        for index, (call, terms) in enumerate(zip(result.plan.calls, result.prices.terms_s, strict=True))
+    ]
+    return table(("terms of one call", "time", *names), rows, right=("time", *names))
+
+
+def _alternatives(result: Result) -> list[RenderableType]:
+    rows = [
+        (short(call.ops[0]), other.kernel, "–" if other.latency_s is None else si(other.latency_s, "s"), other.reason)
+        for call in result.plan.calls
+        for other in call.alternatives
+    ]
+    return [table(("op", "also tried", "time", "not taken because"), rows, right=("time",))] if rows else []
+
+
+def _provenance(result: Result) -> Table:
+    origin = result.provenance
+    return _lines(
+        [
+            ("spec", origin.spec_hash),
+            ("constants", origin.constants_hash),
+            ("unverified", ", ".join(origin.unverified) or "none"),
+            ("assumed", ", ".join(origin.assumed) or "none"),
+        ]
+    )
+
+
+def result_html(result: Result) -> str:
+    """The same as an HTML fragment."""
+    cells = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in _call_rows(result))
+    head = "".join(f"<th>{title}</th>" for title in _CALL_TITLES)
+    totals = "".join(f"<tr><th>{label}</th><td>{escape(text)}</td></tr>" for label, text in _totals(result))
+    name = f"{escape(result.workload.name)} on {escape(result.machine)}"
+    return f"<p><b>{name}</b></p><table>{totals}</table><table><tr>{head}</tr>{cells}</table>"
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Speedup and reason of each pattern on each machine."""
+    rows = [
+        (
+            row["machine"],
+            row["pattern"],
+            si(_number(row["latency_s"]), "s"),
+            times(_number(row["speedup"])),
+            times(_number(row["energy_gain"])),
+            row["reason"],
+        )
+        for row in comparison.rows()
+    ]
+    return table(
+        ("machine", "pattern", "time", "speedup", "energy", "reason"), rows, right=("time", "speedup", "energy")
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def difference_table(difference: Difference) -> RenderableType:
+    """Totals and calls that changed."""
+    if difference.same:
+        return Text("no difference")
+    rows = [
+        (c.where, c.field, _cell(c.before), _cell(c.after), "" if c.ratio is None else times(c.ratio))
+        for c in (*difference.totals, *difference.calls)
+    ]
+    return table(("where", "figure", "before", "after", "ratio"), rows, right=("before", "after", "ratio"))
+
+
+def product_table(priced: PricedProducts, others: Sequence[Alternative] = ()) -> RenderableType:
+    """One product: its figures, the terms, and the kernels that were not taken."""
+    found, style = priced.estimate, priced.products.styles[0]
+    m, n, k, _ = priced.products.extents[0]
+    dense, prices = found.dense_prices, found.prices
+    terms = sorted(zip(prices.term_names, prices.terms_s[0].tolist(), strict=True), key=lambda term: -term[1])
+    head = f"{m} × {n} × {k} {style.dtype} on {found.machine}, {style.sparse_operand} is {style.pattern}"
+    parts: list[RenderableType] = [
+        Text(head),
+        _lines(
+            [
+                ("kernel", str(found.kernel[0])),
+                ("latency", f"{si(float(prices.latency_s[0]), 's')}, dense {si(float(dense.latency_s[0]), 's')}"),
+                ("speedup", f"{times(float(found.speedup[0]))} over dense"),
+                ("rate", f"{si(float(prices.flops[0] / prices.latency_s[0]), 'FLOP/s')}, zeros counted"),
+                ("energy", f"{si(float(prices.energy_j[0]), 'J')}, dense {si(float(dense.energy_j[0]), 'J')}"),
+                ("bound", str(found.bound[0])),
+                ("terms", ", ".join(f"{name} {si(value, 's')}" for name, value in terms if value > 0)),
+            ]
+        ),
+    ]
+    if others:
+        rows = [(o.kernel, "–" if o.latency_s is None else si(o.latency_s, "s"), o.reason) for o in others]
+        parts.append(table(("also tried", "time", "not taken because"), rows, right=("time",)))
+    return _spaced(parts)
+
+
+def products_table(priced: PricedProducts) -> Table:
+    """A row a product."""
+    found = priced.estimate
+    rows = [
+        (m, n, k, style.pattern, kernel, si(time_s, "s"), times(gain), si(energy_j, "J"), bound)
+        for (m, n, k, _), style, kernel, time_s, gain, energy_j, bound in zip(
+            priced.products.extents, priced.products.styles, found.kernel.tolist(), found.latency_s.tolist(),
+            found.speedup.tolist(), found.energy_j.tolist(), found.bound.tolist(), strict=True,
+        )
+    ]  # fmt: skip
+    titles = ("M", "N", "K", "pattern", "kernel", "time", "speedup", "energy", "bound")
+    return table(titles, rows, right=("M", "N", "K", "time", "speedup", "energy"))
+
+
+def formats_table(rows: Sequence[FormatRow]) -> Table:
+    """Bytes in each format, or why it does not apply."""
+    cells = [
+        (
+            row.name,
+            si(row.stored.bytes, "B") if row.stored else "–",
+            si(row.stored.metadata_bits / 8, "B") if row.stored else "–",
+            f"{row.ratio:.4f}" if row.ratio is not None else "–",
+            row.reason or "",
+        )
+        for row in rows
+    ]
+    return table(("format", "size", "metadata", "of dense", ""), cells, right=("size", "metadata", "of dense"))
+
+
+def inventory_table(work: Workload, columns: Mapping[str, Sequence[object]]) -> RenderableType:
+    """The ops of a workload and its totals."""
+    rows = [
+        (op, kind, count, shape, si(flops, "FLOP") if flops else "", "" if pattern == "dense" else pattern)
+        for op, kind, count, shape, flops, pattern in zip(
+            *(columns[name] for name in ("op", "kind", "count", "shape", "flops", "pattern")), strict=True
+        )
+    ]
+    head = f"{work.name}: {work.phase}, batch {work.batch}, {work.tokens} tokens, {work.dtype}"
+    return _spaced(
+        [
+            Text("; ".join((head, *work.transforms))),
+            table(("op", "kind", "count", "shape", "FLOPs", "pattern"), rows, right=("count", "shape", "FLOPs")),
+            _lines([("parameters", f"{work.parameters:,}"), ("FLOPs", f"{work.flops:,}")]),
+        ]
+    )
+
+
+def plain_table(columns: Mapping[str, Sequence[object]]) -> Table:
+    """Columns as they are; what is missing stays empty."""
+    return table(tuple(columns), [[_cell(cell) for cell in row] for row in zip(*columns.values(), strict=True)])
