@@ -1,0 +1,127 @@
+"""What the accelerator runs: products dense or N:M on the array, streams on its vector and update engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models.fpga._schedule import schedule
+from accel_models.fpga.columns import Mapping, Product
+from accel_models.fpga.spec import Hardware
+from simsparse.machine import Kernel, Refusal
+from simsparse.occupancy import implies_nm
+from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind, pattern_column
+from simsparse.sparsity import HELD_NM, PatternColumn, PatternKind
+
+C = ProblemColumn
+MULTIPLIED = tuple(COMPUTE_TYPES.index(name) for name in ("fp16", "bf16"))
+_GROUPED = (PatternKind.NM, PatternKind.VNM, PatternKind.NMV)
+# N:M looked for where a pattern has none of its own that the elements take, sparsest first.
+_OFFERED = tuple(sorted(HELD_NM, key=lambda nm: nm[0] / nm[1]))
+
+
+def executed_nm(problem: Floats, max_m: float) -> tuple[Floats, Floats]:
+    """N and M by which each row runs, two (n,) arrays; 1 of 1 where its pattern holds no N:M that elements take.
+
+    Its own N:M where M fits; else the sparsest of those offered that it implies.
+    """
+    patterns = problem[:, C.PATTERN :]
+    n, m = np.ones(len(problem)), np.ones(len(problem))
+    for offered_n, offered_m in reversed(_OFFERED):
+        if offered_m <= max_m:
+            holds = implies_nm(patterns, offered_n, offered_m)
+            n, m = np.where(holds, offered_n, n), np.where(holds, offered_m, m)
+    own_n, own_m = pattern_column(problem, PatternColumn.N), pattern_column(problem, PatternColumn.M)
+    own = np.isin(pattern_column(problem, PatternColumn.KIND), _GROUPED) & (own_m <= max_m)
+    # An empty group still takes one step.
+    return np.where(own, np.maximum(own_n, 1.0), n), np.where(own, own_m, m)
+
+
+def index_bits(n: Floats, m: Floats) -> Floats:
+    """Bits that say which N of M are kept: an index each, or a bitmap where that is smaller; none where all are."""
+    return np.where(n < m, np.minimum(n * np.ceil(np.log2(np.maximum(m, 2.0))), m), 0.0)
+
+
+def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
+    """What the schedule needs of each row, (len(problem), len(Product))."""
+    sparse = n < m
+    a_bits = problem[:, C.A_BITS]
+    kept_bytes = (n * a_bits + index_bits(n, m)) / 8
+    made_ahead = (problem[:, C.A_IS_WEIGHT] == 1) & (hardware[0, Hardware.PREGENERATION] == 1)
+    online = sparse & ~made_ahead
+    rows = np.empty((len(problem), len(Product)))
+    for column, value in (
+        (Product.BATCH, problem[:, C.BATCH]), (Product.M, problem[:, C.M]), (Product.N, problem[:, C.N]),
+        (Product.K, problem[:, C.K]), (Product.KEPT, n), (Product.GROUP, m), (Product.A_GROUP_BYTES, kept_bytes),
+        (Product.A_READ_BYTES, np.where(online, m * a_bits / 8, kept_bytes)),
+        (Product.B_BYTES, problem[:, C.B_BITS] / 8 / problem[:, C.CONV_REUSE]),
+        (Product.C_BYTES, problem[:, C.C_BITS] / 8), (Product.SUM_BYTES, problem[:, C.ACCUMULATE_BITS] / 8),
+        (Product.REDUCED, sparse), (Product.ONLINE, online),
+    ):  # fmt: skip
+        rows[:, column] = value
+    return rows
+
+
+def _other_type(problem: Floats) -> NDArray[np.bool_]:
+    return ~np.isin(problem[:, C.COMPUTE], MULTIPLIED)
+
+
+class DenseKernel(Kernel):
+    """A product with every weight multiplied, zeros too."""
+
+    name = "sat-dense"
+
+    def __init__(self, hardware: Floats) -> None:
+        self.hardware = hardware
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Types the elements do not multiply."""
+        yield _other_type(problem), "elements multiply fp16 and bf16 only"
+
+    def map(self, problem: Floats) -> Floats:
+        """Best dataflow and tiles."""
+        one = np.ones(len(problem))
+        return schedule(self.hardware, products(problem, one, one, self.hardware))
+
+
+class NMKernel(Kernel):
+    """A product whose A is N:M along the reduction: elements multiply N of every M."""
+
+    name = "sat-nm"
+
+    def __init__(self, hardware: Floats) -> None:
+        self.hardware = hardware
+        self.max_m = float(hardware[0, Hardware.MAX_M])
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Types, and patterns that hold no N:M which elements take."""
+        yield _other_type(problem), "elements multiply fp16 and bf16 only"
+        yield pattern_column(problem, PatternColumn.KIND) == PatternKind.DENSE, "nothing is zero"
+        n, m = executed_nm(problem, self.max_m)
+        wide = np.isin(pattern_column(problem, PatternColumn.KIND), _GROUPED) & (
+            pattern_column(problem, PatternColumn.M) > self.max_m
+        )
+        yield wide & (n >= m), f"M is larger than the {self.max_m:.0f} that elements take"
+        yield n >= m, "the pattern guarantees no N:M with N < M along the reduction"
+
+    def map(self, problem: Floats) -> Floats:
+        """Best dataflow and tiles."""
+        n, m = executed_nm(problem, self.max_m)
+        return schedule(self.hardware, products(problem, n, m, self.hardware))
+
+
+class StreamKernel(Kernel):
+    """Norms, activations, residuals and the update of weights, bound by memory or by their engine."""
+
+    name = "sat-stream"
+    kinds = (ProblemKind.STREAM,)
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """None."""
+        return iter(())
+
+    def map(self, problem: Floats) -> Floats:
+        """Nothing to choose."""
+        return np.zeros((len(problem), len(Mapping)))

@@ -1,0 +1,152 @@
+"""What an N:M training accelerator on an FPGA is, to the model: array, engines, buffers, memory, device, energy."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from simsparse.energy import energy_table
+from simsparse.plan import Floats
+from simsparse.specs import Figure, Spec
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
+SUM_BITS = 32
+BLOCK_BYTES = 4096.0  # buffers are made of block RAMs of this size
+
+
+class Dataflow(StrEnum):
+    """What stays in the array: weights, outputs, or whichever is faster for each product."""
+
+    WEIGHT_STATIONARY = "ws"
+    OUTPUT_STATIONARY = "os"
+    BEST = "best"
+
+
+class Fabric(StrEnum):
+    """FPGA families whose per-element costs `constants/fabrics.toml` holds."""
+
+    ULTRASCALE_PLUS = "ultrascale-plus"
+    STRATIX_10 = "stratix-10"
+
+
+class SatSpec(Spec):
+    """A systolic N:M training accelerator and the FPGA card it sits on."""
+
+    family: Literal["fpga"]
+
+    array_rows: Figure[Count] = Field(description="Rows of processing elements.")
+    array_cols: Figure[Count] = Field(description="Columns of processing elements.")
+    clock_hz: Figure[Positive] = Field(description="Clock of the whole design.")
+    nm_max_m: Figure[Count] = Field(description="Largest M an element takes; it has as many weight registers.")
+    mac_pipeline_depth: Figure[Count] = Field(description="Cycles from a multiply-accumulate to the use of its sum.")
+    interleave: Figure[bool] = Field(
+        description="Elements take as many independent outputs in turn as the pipeline is deep."
+    )
+    dataflow: Figure[Dataflow] = Field(description="ws, os, or best: chosen for each product.")
+
+    traffic_share: Figure[NotNegative] = Field(
+        description="Time the scheduler gives up to save memory traffic, over the time of that traffic."
+    )
+
+    reduction_lanes: Figure[Count] = Field(description="Lanes of the engine that makes N:M weights.")
+    reduction_cycles_per_element: Figure[Positive] = Field(description="Cycles a lane takes per weight it looks at.")
+    pregeneration: Figure[bool] = Field(description="N:M weights are made with the update of the step before.")
+    update_lanes: Figure[Count] = Field(description="Weights the update engine renews per cycle.")
+    vector_ops_per_cycle: Figure[Count] = Field(description="Elementwise operations per cycle (norms, activations).")
+
+    weight_bits: Figure[Count] = Field(description="Bits of weights, activations and gradients.")
+    master_bits: Figure[Count] = Field(description="Bits of master weights and momentum.")
+
+    weight_buffer_bytes: Figure[Positive] = Field(description="On-chip buffer of operand A (weights).")
+    activation_buffer_bytes: Figure[Positive] = Field(description="On-chip buffer of operand B (activations).")
+    output_buffer_bytes: Figure[Positive] = Field(description="On-chip buffer of sums.")
+    double_buffering: Figure[bool] = Field(description="Half of each buffer (and of the weight registers) loads ahead.")
+
+    memory_bytes: Figure[Positive] = Field(description="Capacity of the card's memory.")
+    dram_kind: Figure[str] = Field(description="Kind of memory.")
+    dram_channels: Figure[Count] = Field(description="Channels, shared by all engines.")
+    dram_bytes_per_s_per_channel: Figure[Positive] = Field(description="Peak bandwidth of one channel.")
+    dram_efficiency: Figure[Share] = Field(description="Fraction of the peak that long bursts reach.")
+
+    fabric: Figure[Fabric] = Field(description="FPGA family, for costs of elements.")
+    dsp: Figure[Count] = Field(description="DSP blocks of the device.")
+    lut: Figure[Count] = Field(description="Lookup tables of the device.")
+    ff: Figure[Count] = Field(description="Flip-flops of the device.")
+    bram: Figure[Count] = Field(description="Block RAMs of the device (36 Kb, or 20 Kb on Intel).")
+    uram: Figure[Amount] = Field(description="UltraRAMs of the device.")
+
+    shell_lut: Figure[Amount] = Field(description="Lookup tables of memory controllers, host link and control.")
+    shell_ff: Figure[Amount] = Field(description="Flip-flops of the same.")
+    shell_bram: Figure[Amount] = Field(description="Block RAMs of the same.")
+
+    process_nm: Figure[Positive] = Field(description="Process node.")
+    energy_over_asic: Figure[Positive] = Field(description="Dynamic energy of logic over that of a fixed circuit.")
+    static_w: Figure[NotNegative] = Field(description="Power of the card with the design loaded, idle.")
+    board_w: Figure[Positive] = Field(description="Power limit of the board.")
+
+    @property
+    def dram_peak_bytes_per_s(self) -> float:
+        """Peak of all channels."""
+        return self.dram_channels.value * self.dram_bytes_per_s_per_channel.value
+
+
+class Hardware(IntEnum):
+    """Columns of a machine in arrays; a design sweep has one row a design."""
+
+    ROWS = 0
+    COLS = 1
+    CLOCK_HZ = 2
+    MAX_M = 3
+    DEPTH = 4
+    INTERLEAVE = 5  # independent outputs an element interleaves: the depth, or 1
+    DATAFLOW = 6  # index in list(Dataflow)
+    REDUCTION_PER_CYCLE = 7  # weights the reduction engine looks at per cycle
+    PREGENERATION = 8
+    UPDATE_LANES = 9
+    VECTOR_OPS = 10
+    UPDATE_BYTES = 11  # memory traffic of the update of one weight
+    WEIGHT_BUFFER = 12
+    ACTIVATION_BUFFER = 13
+    OUTPUT_BUFFER = 14
+    DOUBLE = 15
+    DRAM_BYTES_PER_CYCLE = 16  # reached in long bursts
+    DRAM_PEAK_BYTES_PER_CYCLE = 17
+    MAC_J = 18
+    BRAM_J = 19
+    DRAM_J = 20
+    STATIC_W = 21
+    TRAFFIC_SHARE = 22
+
+
+def hardware_row(spec: SatSpec) -> Floats:
+    """The numbers of a spec in the order of `Hardware`, shape (1, len(Hardware))."""
+    clock, peak = spec.clock_hz.value, spec.dram_peak_bytes_per_s
+    energy, node = energy_table(), spec.process_nm.value
+    # Read gradient, master and momentum; write master, momentum and the weight.
+    update_bits = 2 * spec.weight_bits.value + 4 * spec.master_bits.value
+    values = {
+        Hardware.ROWS: spec.array_rows.value, Hardware.COLS: spec.array_cols.value, Hardware.CLOCK_HZ: clock,
+        Hardware.MAX_M: spec.nm_max_m.value, Hardware.DEPTH: spec.mac_pipeline_depth.value,
+        Hardware.INTERLEAVE: spec.mac_pipeline_depth.value if spec.interleave.value else 1,
+        Hardware.DATAFLOW: list(Dataflow).index(spec.dataflow.value),
+        Hardware.REDUCTION_PER_CYCLE: spec.reduction_lanes.value / spec.reduction_cycles_per_element.value,
+        Hardware.PREGENERATION: spec.pregeneration.value, Hardware.UPDATE_LANES: spec.update_lanes.value,
+        Hardware.VECTOR_OPS: spec.vector_ops_per_cycle.value, Hardware.UPDATE_BYTES: update_bits / 8,
+        Hardware.WEIGHT_BUFFER: spec.weight_buffer_bytes.value,
+        Hardware.ACTIVATION_BUFFER: spec.activation_buffer_bytes.value,
+        Hardware.OUTPUT_BUFFER: spec.output_buffer_bytes.value, Hardware.DOUBLE: spec.double_buffering.value,
+        Hardware.DRAM_BYTES_PER_CYCLE: peak * spec.dram_efficiency.value / clock,
+        Hardware.DRAM_PEAK_BYTES_PER_CYCLE: peak / clock,
+        Hardware.MAC_J: energy.arithmetic_j("fp16", SUM_BITS, node) * spec.energy_over_asic.value,
+        Hardware.BRAM_J: energy.sram_j_per_byte(BLOCK_BYTES, node) * spec.energy_over_asic.value,
+        Hardware.DRAM_J: energy.dram_j_per_byte(spec.dram_kind.value),
+        Hardware.STATIC_W: spec.static_w.value, Hardware.TRAFFIC_SHARE: spec.traffic_share.value,
+    }  # fmt: skip
+    return np.array([[float(values[column]) for column in Hardware]])
