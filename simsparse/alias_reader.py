@@ -81,11 +81,15 @@ class DTypeAlias(_Alias):
 
 
 class ModelAlias(_Alias):
-    """A text and its workload, or the reason why none stands for it."""
+    """A text and its workload."""
 
-    workload: str = ""
-    reason: str = ""
+    workload: str = Field(description=r"May use groups of the match: `mobilenet-v1-\1`.")
     on: tuple[str, ...] = Field(default=(), description="Globs of the ops that sources prune in such a model.")
+
+    def workload_of(self, text: str) -> str:
+        """The workload that `text` means."""
+        found = re.search(self.match, text, re.IGNORECASE)
+        return found.expand(self.workload) if found is not None else self.workload
 
 
 class Aliases(BaseModel):
@@ -173,27 +177,21 @@ class AliasReader:
         if not named:
             return Unreadable("several ops timed together, and no model that names them")
         alias = _first(self.aliases.model, named)
-        if alias is None and named in workload_names():
-            alias = ModelAlias(match=".", workload=named)
-        if alias is None or alias.reason:
-            return Unreadable(alias.reason if alias is not None else f"no workload is known by {named!r}")
+        if alias is None and named not in workload_names():
+            return Unreadable(f"no workload is known by {named!r}")
         if row.devices is not None and row.devices > 1:
             return Unreadable(f"runs on {row.devices} devices together")
         if row.seq and not row.seq.isdecimal():
             return Unreadable(f"a sequence of {row.seq!r} is no single length")
         tokens = int(row.seq) if row.seq else None
         phase = system.phase or _ATTENTION.get(row.phase, row.phase)
-        model = ModelReading(
-            **vars(common), workload=alias.workload, phase=phase, batch=row.batch or 1,
-            seq=None if phase == "decode" else tokens, context=tokens if phase == "decode" else None,
-            on=system.on or alias.on or ("*",), instances=row.instances or 1, part=system.part,
+        kind = AttentionReading if row.phase in _ATTENTION else ModelReading
+        return kind(
+            **vars(common), workload=named if alias is None else alias.workload_of(named), phase=phase,
+            batch=row.batch or 1, seq=None if phase == "decode" else tokens,
+            context=tokens if phase == "decode" else None, on=system.on or (alias.on if alias else ()) or ("*",),
+            instances=row.instances or 1, part=system.part,
         )  # fmt: skip
-        if row.phase in _ATTENTION:
-            return AttentionReading(
-                **vars(common), workload=alias.workload, phase=phase, batch=model.batch, seq=model.seq,
-                context=model.context,
-            )  # fmt: skip
-        return model
 
 
 def _gemm(row: Measurement, system: SystemAlias, common: Reading) -> GemmReading | Unreadable:

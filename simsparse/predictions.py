@@ -69,7 +69,7 @@ def outcome(reading: Reading) -> Outcome:
 @outcome.register
 def _(reading: ModelReading) -> Outcome:
     machine = load_machine(reading.machine, dict(reading.changes))
-    work = _part(_workload(reading, reading.phase, reading.seq, reading.context), reading.part)
+    work = _part(_workload(reading), reading.part)
     sparsity = {} if reading.pattern == "dense" else dict.fromkeys(reading.on, reading.pattern)
     result = simulate(work, machine, sparsity=sparsity, kernel=reading.kernel)
     spent: dict[str, float] = defaultdict(float)
@@ -85,7 +85,7 @@ def _(reading: ModelReading) -> Outcome:
 @outcome.register
 def _(reading: AttentionReading) -> Outcome:
     machine = load_machine(reading.machine, dict(reading.changes))
-    work = _workload(reading, reading.phase, reading.seq, reading.context)
+    work = _workload(reading)
     if reading.pattern != "dense":
         if not reading.pattern.startswith(_ON_SCORES):
             raise UnsupportedError(f"pattern {reading.pattern!r} is none of attention scores")
@@ -99,13 +99,16 @@ def _(reading: AttentionReading) -> Outcome:
     return _estimate(machine, problem, without_pattern(problem), reading.kernel)[0]
 
 
-def _workload(
-    reading: ModelReading | AttentionReading, phase: str | None, seq: int | None, context: int | None
-) -> Workload:
+def _workload(reading: ModelReading) -> Workload:
     if reading.weight_dtype:
         raise UnsupportedError(f"a model with {reading.weight_dtype} weights is not priced yet")
     return load_workload(
-        reading.workload, phase=phase, batch=reading.batch, seq=seq, context=context, dtype=reading.dtype
+        reading.workload,
+        phase=reading.phase,
+        batch=reading.batch,
+        seq=reading.seq,
+        context=reading.context,
+        dtype=reading.dtype,
     )
 
 

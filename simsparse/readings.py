@@ -70,14 +70,8 @@ class ModelReading(Reading):
 
 
 @dataclass(frozen=True)
-class AttentionReading(Reading):
+class AttentionReading(ModelReading):
     """Score, softmax and value of one layer of a model, alone."""
-
-    workload: str = ""
-    phase: str = "prefill"
-    batch: int = 1
-    seq: int | None = None
-    context: int | None = None
 
 
 @dataclass(frozen=True)
