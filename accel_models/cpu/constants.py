@@ -32,7 +32,9 @@ class Constants(BaseModel):
 
     dram_fraction: Constant = Field(description="Share of peak memory bandwidth that streams reach.")
     dense_efficiency: Constant = Field(description="Share of its issue-limited rate that a dense microkernel sustains.")
-    sparse_efficiency: Constant = Field(description="The same of sparse microkernels.")
+    block_efficiency: Constant = Field(description="The same of the int8 microkernel for 4x1 blocks.")
+    sparse_efficiency: Constant = Field(description="The same of microkernels that walk through nonzeros.")
+    element_efficiency: Constant = Field(description="The same of elementwise code: norms, softmax, epilogues.")
     exposed: Constant = Field(description="Share of the shorter times that the longest does not hide.")
     op_overhead_cycles: Constant = Field(description="Framework, dispatch and barrier of an op, in core cycles.")
     index_cycles: Constant = Field(description="Per nonzero block and tile of tokens: pointer arithmetic of an SpMM.")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from accel_models.cpu.chip import Chip, chip_of, energy_parameters
+from accel_models.cpu.chip import chip_of, energy_parameters
 from accel_models.cpu.columns import ENERGY_NAMES, LEVEL_NAMES, TERM_NAMES, MapColumn
 from accel_models.cpu.constants import Constants, constants
 from accel_models.cpu.kernels import kernels_of
@@ -71,15 +71,20 @@ class CpuMachine(KernelMachine):
     def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
         """As `KernelMachine.lower`; weights that all fit the shared cache, as stored, stay there from run to run."""
         plan = super().lower(workload, kernel=kernel)
-        counts = np.array([call.count for call in plan.calls])
-        stored = float(counts @ plan.mapping[:, MapColumn.WEIGHT_BYTES])
-        if self.chip.weights_resident or stored > self.chip.shared_bytes / 2:
+        if self.chip.weights_resident or not self.keeps_weights(plan):
             return plan
-        return self._with_chip(replace(self.chip, weights_resident=True)).lower(workload, kernel=kernel)
+        return self.resident().lower(workload, kernel=kernel)
 
-    def _with_chip(self, chip: Chip) -> CpuMachine:
+    def keeps_weights(self, plan: Plan) -> bool:
+        """Whether all weights of a plan fit half of the shared cache."""
+        counts = np.array([call.count for call in plan.calls])
+        return float(counts @ plan.mapping[:, MapColumn.WEIGHT_BYTES]) <= self.chip.shared_bytes / 2
+
+    def resident(self) -> CpuMachine:
+        """This machine, with the weights in its shared cache."""
         other = CpuMachine(self.spec, self.constants)
-        other.chip, other.kernels = chip, kernels_of(chip)
+        other.chip = replace(self.chip, weights_resident=True)
+        other.kernels = kernels_of(other.chip)
         return other
 
     @cached_property

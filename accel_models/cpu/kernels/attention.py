@@ -58,11 +58,12 @@ class FusedAttention(CpuKernel):
         dram = np.maximum(cold, np.where(m > n, 0.0, room))
         beyond_l2 = np.where(keys / batch > chip.l2_bytes / 2, streamed, keys * kept)
         l3 = np.maximum(beyond_l2 + queries, dram) if chip.has_l3 else 0.0
+        softmax = scores / chip.lanes * chip.constants.exp_cycles.value / chip.constants.element_efficiency.value
         macs = batch * m * n * (k + v) * needed
         return mapping(len(problem), {
             MapColumn.MACS: macs,
             MapColumn.TYPE: kind,
-            MapColumn.CORE_CYCLES: batch * needed * products + scores / chip.lanes * chip.constants.exp_cycles.value,
+            MapColumn.CORE_CYCLES: batch * needed * products + softmax,
             MapColumn.INDEX_CYCLES: conversion,
             MapColumn.L2_BYTES: np.maximum(streamed + queries, l3),
             MapColumn.L3_BYTES: l3,

@@ -14,7 +14,7 @@ from accel_models.cpu.kernels.rows import Bools, GemmRows, convert_cycles, fp32_
 from simsparse.formats import BlockRows, CompressedRows, Format, stored_bits
 from simsparse.machine import Refusal
 from simsparse.occupancy import occupied
-from simsparse.plan import Floats
+from simsparse.plan import Floats, ProblemColumn
 from simsparse.sparsity import PatternColumn, PatternKind
 
 _AT_RUN_TIME = (PatternKind.ACTIVATION, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
@@ -80,7 +80,7 @@ class Block4x1(CpuKernel):
             rows, chip,
             macs=steps * self.height * 4 * chip.lanes,
             kind=rows.kind,
-            core_cycles=steps * step / chip.constants.sparse_efficiency.value
+            core_cycles=steps * step / chip.constants.block_efficiency.value
             + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
             index_cycles=rows.batch * bands * quads * passes * chip.constants.index_cycles.value,
             a_bytes=a_bytes,
@@ -132,11 +132,15 @@ class NonzeroSpmm(CpuKernel):
         """Core cycles of index work for a block and tile of tokens."""
         return self.chip.constants.index_cycles.value
 
+    unfolds = True  # whether it runs convolutions wider than 1x1
+
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Integers, and weights without known zeros."""
+        """Integers, weights without known zeros, and wide convolutions where it cannot run them."""
         rows = gemm_rows(problem, self.chip)
         yield ~is_float(rows), "it multiplies in fp32"
         yield ~static_zeros(rows), "the weight has no zeros known beforehand"
+        if not self.unfolds:
+            yield problem[:, ProblemColumn.CONV_REUSE] > 1, "it runs no convolution wider than 1x1"
 
     def map(self, problem: Floats) -> Floats:
         """See `Kernel.map`."""
@@ -179,6 +183,8 @@ class NonzeroSpmm(CpuKernel):
 
 class XnnSpmm(NonzeroSpmm):
     """XNNPACK's SpMM: pixels side by side, 32 of them a step with NEON, index by pointer differences."""
+
+    unfolds = False
 
     def __init__(self, chip: Chip, height: int) -> None:
         super().__init__(chip)
@@ -230,6 +236,7 @@ class CsrSpmm(NonzeroSpmm):
 
     name = "spmm-csr"
     format = "csr"
+    unfolds = False
 
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip)

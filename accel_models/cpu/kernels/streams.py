@@ -43,7 +43,7 @@ class StreamKernel(CpuKernel):
         dram = np.maximum(cold, moved - chip.shared_bytes)
         return mapping(len(problem), {
             MapColumn.TYPE: FP32,
-            MapColumn.CORE_CYCLES: vectors / chip.lanes,
+            MapColumn.CORE_CYCLES: vectors / chip.lanes / chip.constants.element_efficiency.value,
             MapColumn.L2_BYTES: moved,
             MapColumn.L3_BYTES: moved if chip.has_l3 else 0.0,
             MapColumn.DRAM_BYTES: dram,

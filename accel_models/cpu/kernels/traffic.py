@@ -1,8 +1,8 @@
 """Which bytes cross which level: the cache model that all products share.
 
 Threads share out the `batch` products, then rows (outputs) or columns (tokens) of one, whichever moves less. Each
-thread keeps the smaller operand of its piece in half of its L2 and streams the other past it; what fits nowhere is
-streamed again for every cache-full of the other operand. The same rule, with the shared cache for the L2 and all
+thread keeps one operand of its piece, or the sums, in half of its L2 and streams the rest past it, whichever streams
+least again. The same rule, with the shared cache for the L2 and all
 threads together, gives the traffic of memory. Weights come from memory each time, unless they stay in the shared
 cache from run to run; activations come from the shared cache, where the op before has left them, as far as they fit.
 """
@@ -17,6 +17,8 @@ from accel_models.cpu.chip import Chip
 from accel_models.cpu.kernels.rows import GemmRows
 from simsparse.plan import Floats
 
+SUM_BYTES = 4.0  # of a partial sum
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -27,9 +29,18 @@ class Traffic:
     cold: Floats
 
 
-def again(x: Floats, y: Floats, room: float) -> Floats:
-    """Bytes streamed a second time when two operands of `x` and `y` bytes are multiplied in a cache of `room`."""
-    return np.minimum(y * np.maximum(x / room - 1, 0), x * np.maximum(y / room - 1, 0))
+def again(a: Floats, b: Floats, sums: Floats, room: float) -> Floats:
+    """Bytes streamed a second time when operands of `a` and `b` bytes are multiplied in a cache of `room`.
+
+    The least of three ways: A stays while B streams past each cache-full of it, the other way round, or the result's
+    sums stay (cut into p parts, x across and p / x down, where A streams x times and B p / x times).
+    """
+    parts = np.maximum(sums / room, 1.0)
+    across = np.clip(np.sqrt(parts * b / np.maximum(a, 1.0)), 1.0, parts)
+    by_sums = a * (across - 1) + b * (parts / across - 1)
+    by_a, by_b = b * np.maximum(a / room - 1, 0), a * np.maximum(b / room - 1, 0)
+    least: Floats = np.minimum(np.minimum(by_a, by_b), by_sums)
+    return least
 
 
 def traffic(rows: GemmRows, chip: Chip, a_bytes: Floats, *, m_units: Floats, n_units: Floats) -> Traffic:
@@ -44,12 +55,13 @@ def traffic(rows: GemmRows, chip: Chip, a_bytes: Floats, *, m_units: Floats, n_u
     """
     b, c = rows.b_bytes, rows.c_bytes
     each = np.maximum(1.0, chip.threads / rows.batch)  # threads that share one product
-    fills = [_fill(rows.batch, a_bytes, b, chip, *cut) for cut in _cuts(each, m_units, n_units)]
+    sums = rows.batch * rows.m * rows.n * SUM_BYTES
+    fills = [_fill(rows.batch, a_bytes, b, sums, chip, *cut) for cut in _cuts(each, m_units, n_units)]
     l3 = np.minimum(*fills) + c if chip.has_l3 else np.zeros(len(rows))
     cold = np.where(rows.weight & (not chip.weights_resident), a_bytes, 0.0)
     warm = b + c + np.where(rows.weight, 0.0, a_bytes)
     spilled = np.maximum(warm - chip.shared_bytes, 0.0)
-    return Traffic(l3, cold + spilled + again(a_bytes, b, chip.shared_bytes / 2), cold)
+    return Traffic(l3, cold + spilled + again(a_bytes, b, sums, chip.shared_bytes / 2), cold)
 
 
 def _cuts(each: Floats, m_units: Floats, n_units: Floats) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
@@ -60,8 +72,10 @@ def _cuts(each: Floats, m_units: Floats, n_units: Floats) -> tuple[tuple[Floats,
     return (by_rows, rest), (np.minimum(np.maximum(each / by_columns, 1.0), m_units), by_columns)
 
 
-def _fill(batch: Floats, a: Floats, b: Floats, chip: Chip, rows: Floats, columns: Floats) -> Floats:
+def _fill(
+    batch: Floats, a: Floats, b: Floats, sums: Floats, chip: Chip, rows: Floats, columns: Floats
+) -> Floats:  # fmt: skip
     """Bytes into all private caches: each operand once per piece of the other's extent, and what is streamed again."""
     pieces = batch * rows * columns
     piece_a, piece_b = a / (batch * rows), b / (batch * columns)
-    return a * columns + b * rows + pieces * again(piece_a, piece_b, chip.l2_bytes / 2)
+    return a * columns + b * rows + pieces * again(piece_a, piece_b, sums / pieces, chip.l2_bytes / 2)
