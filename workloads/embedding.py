@@ -66,6 +66,4 @@ def embed_audio(ops: OpList, spec: Audio, prefix: str, hidden: int, batch: int) 
 def _add_rows(ops: OpList, name: str, x: Tensor, table: Tensor, rows: int) -> Tensor:
     """`x` plus rows of a table."""
     read = Tensor(table.name, (rows, table.shape[-1]), table.dtype, table.role)
-    out = ops.tensor(f"{name}.out", x.shape)
-    ops.stream(StreamKind.GATHER, name, (x, read), (out,), flops=float(out.elements))
-    return out
+    return ops.elementwise(StreamKind.RESIDUAL, name, (x, read))

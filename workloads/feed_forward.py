@@ -49,10 +49,10 @@ def _experts(ops: OpList, module: str, spec: Moe, x: Tensor) -> Tensor:
     ops.stream(StreamKind.GATHER, f"{module}.combine", (back, choice, share), (out,), flops=2.0 * back.elements)
     if spec.shared is None:
         return out
+    gates = [ops.linear(f"{module}.{g.name}", g, x, rows) for g in (spec.shared_gate,) if g is not None]
     shared = dense(ops, f"{module}.{spec.shared.name}", spec.shared, x)
-    if spec.shared_gate is not None:
-        gate = ops.linear(f"{module}.{spec.shared_gate.name}", spec.shared_gate, x, rows)
-        shared = ops.elementwise(StreamKind.ACTIVATION, f"{module}.shared_scale", (shared, gate))
+    if gates:
+        shared = ops.elementwise(StreamKind.ACTIVATION, f"{module}.shared_scale", (shared, *gates))
     return ops.elementwise(StreamKind.RESIDUAL, f"{module}.add_shared", (shared, out))
 
 

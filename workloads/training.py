@@ -2,14 +2,15 @@
 
 For a product with a weight: `OP.grad_input` (the transposed weight times the output's gradient) and `OP.grad_weight`.
 For a product of two activations, A plays the weight's part: `score.grad_input` is the queries' gradient,
-`score.grad_weight` the keys'. A stream gets `OP.grad`, a weight `WEIGHT.update`. The gradient of tensor `T` is
-`T.grad`; where several ops read `T`, each further part is added by `….accumulate`, an epilogue.
+`score.grad_weight` the keys'. A stream gets `OP.grad`, a weight `WEIGHT.update`, a result that nothing reads
+`OP.loss`. The gradient of tensor `T` is `T.grad`; where several ops read `T`, each further part is added by
+`….accumulate`, an epilogue. (What all layers read, such as an encoder's output, is added up once, not in each layer.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from simsparse.dtypes import DType, dtype
@@ -22,7 +23,9 @@ from workloads.convolution import conv_gradients
 
 FP32 = dtype("fp32")
 # Streams whose gradient follows from the output's alone; all others read their forward inputs again.
-_LINEAR = (StreamKind.RESIDUAL, StreamKind.BIAS, StreamKind.GATHER, StreamKind.COPY, StreamKind.ROTARY)
+_LINEAR = (StreamKind.GATHER, StreamKind.COPY, StreamKind.ROTARY)
+_SUMS = (StreamKind.RESIDUAL, StreamKind.BIAS)
+_LOSS_FLOPS = 8.0
 
 
 class Optimizer(Enum):
@@ -56,102 +59,121 @@ def training_step(workload: Workload, optimizer: str | Optimizer = Optimizer.ADA
     """Forward, backward and update of a pass over a batch.
 
     Weights below 32 bits have an fp32 master copy, which the update reads and writes with the moments; both count as
-    `optimizer_bytes`, together with the gradients of all weights. `activation_bytes` is the larger of what the forward
-    pass keeps for the backward pass in all layers, plus what one op needs at a time.
+    `optimizer_bytes`, together with the gradients of all weights. `activation_bytes` is what the forward pass keeps for
+    the backward pass in all layers, plus the most that backward ops need on top at a time.
 
     Raises
     ------
     InputError
-        For an unknown optimizer, or a workload that reads a cache or is a training step already.
+        For an unknown optimizer, or a workload that is no plain forward pass.
     """
     rule = Optimizer.named(optimizer)
     if workload.phase not in (Phase.PREFILL, Phase.ENCODE):
         raise InputError.expected("phase of the forward pass", str(workload.phase), "prefill or encode")
-    backward = _Backward(workload)
-    ops = [*workload.ops, *backward.ops(), *(_update(weight, rule) for weight in workload.weights)]
-    state = sum(_state_bytes(w.tensor, rule) * w.count for w in workload.weights)
+    backward = [*_losses(workload.ops), *_Backward(workload.ops).walk()]
+    updates = (_update(weight, rule) for weight in workload.weights)
+    saved = _saved(workload.ops)
+    apart = frozenset({name for name, _ in saved} | {f"{weight.tensor.name}.grad" for weight in workload.weights})
     return replace(
         workload,
         phase=Phase.TRAIN,
-        ops=tuple(ops),
+        ops=(*workload.ops, *backward, *updates),
         kv_cache_bytes=0.0,
-        activation_bytes=_saved_bytes(workload) + live_activation_bytes(ops),
-        optimizer_bytes=state,
+        activation_bytes=sum(saved.values()) + live_activation_bytes(backward, apart=apart),
+        optimizer_bytes=sum(_state_bytes(w.tensor, rule) * w.count for w in workload.weights),
     )
 
 
-@dataclass
+def _losses(ops: Sequence[Op]) -> Iterator[Stream]:
+    """A loss on each result that no op reads, as cross entropy: from logits to their gradient."""
+    read = {tensor.name for op in ops for tensor in op.inputs}
+    for op in ops:
+        for tensor in op.outputs:
+            if tensor.name not in read and tensor.role is Role.ACTIVATION:
+                flops = _LOSS_FLOPS * tensor.elements
+                yield Stream(f"{op.name}.loss", StreamKind.SOFTMAX, (tensor,), (_gradient(tensor),), flops)
+
+
 class _Backward:
     """The walk from the last op to the first. `_grads` holds the gradient of each tensor that later ops read."""
 
-    workload: Workload
-
-    def __post_init__(self) -> None:
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self._ops = ops
         self._grads: dict[str, Tensor] = {}
+        # Whole sizes of what ops make: smaller reads of the same name are parts, whose gradients are no sums.
+        self._made: dict[str, int] = {}
+        for op in ops:
+            for tensor in op.outputs:
+                self._made[tensor.name] = max(tensor.elements, self._made.get(tensor.name, 0))
 
-    def ops(self) -> Iterator[Op]:
+    def walk(self) -> Iterator[Op]:
         """Backward ops, in order."""
-        for op in reversed(self.workload.ops):
+        for op in reversed(self._ops):
             if isinstance(op, Contraction):
-                yield from self._contraction(op)
+                yield from self._product(op)
+            elif isinstance(op, Stream) and op.kind in _SUMS:
+                yield from self._sum(op)
             elif isinstance(op, Stream):
-                yield from self._stream(op)
+                yield self._stream(op)
 
-    def _contraction(self, op: Contraction) -> Iterator[Op]:
+    def _product(self, op: Contraction) -> Iterator[Op]:
         gradient = self._taken(op.out)
-        if op.kind is ContractionKind.CONV:
-            to_input, to_weight = conv_gradients(op, gradient)
-        else:
-            to_input, to_weight = _product_gradients(op, gradient)
-        yield to_weight
-        yield from self._credit(op.a, to_weight)
-        if not _is_input(op.b):
-            yield to_input
-            yield from self._credit(op.b, to_input)
+        is_conv = op.kind is ContractionKind.CONV
+        to_input, to_weight = (conv_gradients if is_conv else _product_gradients)(op, gradient)
+        yield from self._credited(op.a, to_weight)
+        if op.b.name in self._made:  # the data needs no gradient
+            yield from self._credited(op.b, to_input)
 
-    def _stream(self, op: Stream) -> Iterator[Op]:
-        gradients = tuple(self._taken(t) for t in op.writes if t.role is not Role.INDEX)
-        sources = tuple(t for t in op.reads if t.role is not Role.INDEX)
-        if op.kind is StreamKind.RESIDUAL:
-            yield from self._sum(op, gradients[0], sources)
+    def _credited(self, tensor: Tensor, op: Contraction) -> Iterator[Op]:
+        """The op that makes a gradient of `tensor`, and the addition to what later ops gave it."""
+        before = None if tensor.role is Role.WEIGHT else self._grads.get(tensor.name)
+        if before is None or tensor.elements < self._made[tensor.name]:
+            self._grads[tensor.name] = op.out
+            yield op
             return
-        parts = tuple(_gradient(t) for t in sources)
-        # A norm or activation branches off the residual stream: it adds to the gradient that is there, in one pass.
-        waiting = tuple(self._grads[t.name] for t in sources if t.name in self._grads and t.role is not Role.WEIGHT)
-        saved = () if op.kind in _LINEAR else tuple(t for t in op.reads if t.role is not Role.INDEX)
-        indices = tuple(t for t in (*op.reads, *op.writes) if t.role is Role.INDEX)
-        reads = (*gradients, *saved, *indices, *waiting)
-        yield Stream(f"{op.name}.grad", op.kind, reads, parts, flops=2.0 * op.flops, layers=op.layers)
-        for source, part in zip(sources, parts, strict=True):
-            self._grads[source.name] = part
+        op = op.with_tensors(out=replace(op.out, name=f"{op.name}.out"))
+        yield op
+        yield self._added(op.name, op.out, before, tensor.name, op.layers)
 
-    def _sum(self, op: Stream, gradient: Tensor, sources: tuple[Tensor, ...]) -> Iterator[Op]:
-        """A residual sum passes its gradient on as it is; only a term read elsewhere too needs an addition."""
-        for source in sources:
-            if source.elements != gradient.elements:  # a table added to every row: summed over them
+    def _sum(self, op: Stream) -> Iterator[Op]:
+        """A sum passes its gradient on as it is: only parameters, and terms that are read elsewhere too, need work."""
+        gradient = self._taken(op.writes[0])
+        for source in op.reads:
+            if source.role is Role.WEIGHT:
                 part = _gradient(source)
-                yield Stream(f"{op.name}.grad", op.kind, (gradient,), (part,), flops=op.flops, layers=op.layers)
+                yield Stream(
+                    f"{op.name}.grad", op.kind, (gradient,), (part,), float(gradient.elements), layers=op.layers
+                )
                 self._grads[source.name] = part
             elif source.name in self._grads:
-                yield self._added(f"{op.name}.grad", self._grads[source.name], gradient, source, op.layers)
+                yield self._added(f"{op.name}.grad", gradient, self._grads[source.name], source.name, op.layers)
             else:
                 self._grads[source.name] = gradient
 
+    def _stream(self, op: Stream) -> Stream:
+        gradients = tuple(self._taken(t) for t in op.writes if t.role is not Role.INDEX)
+        sources = tuple(t for t in op.reads if t.role is not Role.INDEX)
+        indices = tuple(t for t in (*op.reads, *op.writes) if t.role is Role.INDEX)
+        # A norm that branches off the residual stream adds to the gradient that is there, in one pass.
+        waiting = tuple(replace(self._grads[t.name], shape=t.shape) for t in sources if self._waits(t, op))
+        parts = tuple(_gradient(t) for t in sources)
+        for source, part in zip(sources, parts, strict=True):
+            self._grads[source.name] = part
+        reads = (*gradients, *(() if op.kind in _LINEAR else sources), *indices, *waiting)
+        return Stream(f"{op.name}.grad", op.kind, reads, parts, flops=2.0 * op.flops, layers=op.layers)
+
+    def _waits(self, tensor: Tensor, op: Stream) -> bool:
+        """Whether later ops gave a gradient of `tensor`; of weights only tables that a head is tied to."""
+        return tensor.name in self._grads and (tensor.role is not Role.WEIGHT or op.kind is StreamKind.GATHER)
+
     def _taken(self, tensor: Tensor) -> Tensor:
-        """The gradient of what an op made, in the shape the op sees. What nothing reads is the loss's to give."""
+        """The gradient of what an op made, in the shape the op sees."""
         gradient = self._grads.pop(tensor.name, None) or _gradient(tensor)
         return replace(gradient, shape=tensor.shape)
 
-    def _credit(self, tensor: Tensor, op: Contraction) -> Iterator[Op]:
-        """Note what `op` made as a gradient of `tensor`, added to what later ops gave it."""
-        before = self._grads.get(tensor.name)
-        self._grads[tensor.name] = op.out
-        if before is not None and before.elements == op.out.elements:
-            yield self._added(op.name, op.out, before, tensor, op.layers)
-
-    def _added(self, name: str, made: Tensor, before: Tensor, tensor: Tensor, layers: tuple[int, ...]) -> Stream:
+    def _added(self, name: str, made: Tensor, before: Tensor, source: str, layers: tuple[int, ...]) -> Stream:
         total = replace(made, name=f"{name}.accumulate.out")
-        self._grads[tensor.name] = total
+        self._grads[source] = total
         return Stream(
             f"{name}.accumulate", StreamKind.RESIDUAL, (made, before), (total,), float(made.elements), True,
             layers=layers,
@@ -194,11 +216,6 @@ def _gradient(tensor: Tensor) -> Tensor:
     return replace(tensor, name=f"{tensor.name}.grad", role=Role.GRADIENT, pattern=DENSE, transposed=False)
 
 
-def _is_input(tensor: Tensor) -> bool:
-    """Whether nothing made it: the data needs no gradient."""
-    return tensor.name in ("image", "spectrogram")
-
-
 def _update(weight: Weight, rule: Optimizer) -> Stream:
     """Read the gradient and the state, write the state and the weight."""
     tensor = weight.tensor
@@ -223,14 +240,14 @@ def _state_bytes(tensor: Tensor, rule: Optimizer) -> float:
     return state * tensor.elements + tensor.dense_bytes
 
 
-def _saved_bytes(workload: Workload) -> float:
-    """Activations that the backward pass reads again, of all layers: inputs of products and of nonlinear streams."""
+def _saved(ops: Sequence[Op]) -> dict[tuple[str, tuple[int, ...]], float]:
+    """Bytes in all layers of what the backward pass reads again: inputs of products and of nonlinear streams."""
     saved: dict[tuple[str, tuple[int, ...]], float] = {}
-    for op in workload.ops:
-        if isinstance(op, Stream) and op.kind in _LINEAR:
+    for op in ops:
+        if isinstance(op, Stream) and op.kind in (*_LINEAR, *_SUMS):
             continue
         for tensor in op.inputs:
             if is_activation(tensor):
                 key = (tensor.name, op.layers)
                 saved[key] = max(saved.get(key, 0.0), tensor.dense_bytes * op.count)
-    return sum(saved.values())
+    return saved
