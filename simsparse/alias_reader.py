@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from simsparse.measurements import Measurement
 from simsparse.readings import AttentionReading, Changes, GemmReading, ModelReading, Reading, Unreadable
-from simsparse.registry import load_spec, machine_names, workload_names
+from simsparse.registry import load_spec, machine_names, registered, workload_names
 from simsparse.specs import checked, read_toml
 
 BEST = "best"
@@ -160,7 +160,7 @@ class AliasReader:
 
     def _device(self, text: str) -> DeviceAlias | None:
         if text in machine_names() or text.endswith(".toml"):
-            return DeviceAlias(match=".", machine=text) if load_spec(text).family == self.aliases.family else None
+            return DeviceAlias(match=".", machine=text) if _family_of(text) == self.aliases.family else None
         return _first(self.aliases.device, text)
 
     def _system(self, row: Measurement) -> SystemAlias:
@@ -192,6 +192,12 @@ class AliasReader:
             context=tokens if phase == "decode" else None, on=system.on or (alias.on if alias else ()) or ("*",),
             instances=row.instances or 1, part=system.part,
         )  # fmt: skip
+
+
+@lru_cache
+def _family_of(machine: str) -> str | None:
+    """The family of a machine by name or file; None for one that was registered as an object."""
+    return None if machine in registered().machines else load_spec(machine).family
 
 
 def _gemm(row: Measurement, system: SystemAlias, common: Reading) -> GemmReading | Unreadable:
