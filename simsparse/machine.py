@@ -16,12 +16,25 @@ from numpy.typing import NDArray
 
 from simsparse.errors import UnknownNameError, UnsupportedError
 from simsparse.ops import Contraction, Op
-from simsparse.plan import Alternative, Call, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import (
+    Alternative,
+    Call,
+    Floats,
+    Ints,
+    Plan,
+    Prices,
+    ProblemColumn,
+    ProblemKind,
+    Provenance,
+    concatenate,
+)
 from simsparse.sites import Fusions, Site, Ways, cover, problems
-from simsparse.sparsity import Dense
+from simsparse.sparsity import Dense, PatternKind
 from simsparse.workload import Workload
 
 BEST = "best"
+# Rows handled at once, so that their columns stay in cache.
+CHUNK = 2048
 Refusal = tuple[NDArray[np.bool_], str]
 
 
@@ -34,12 +47,16 @@ class Kernel(ABC):
         As users name it in `--kernel` and as rows show it.
     kinds : tuple of ProblemKind
         What it can run at all.
+    patterns : tuple of PatternKind, optional
+        Patterns of A it is made for; None for all. Others are refused with `made_for` as the reason.
     format : str
         Name in `simsparse.formats` of how it stores A.
     """
 
     name: str
     kinds: tuple[ProblemKind, ...] = (ProblemKind.GEMM,)
+    patterns: tuple[PatternKind, ...] | None = None
+    made_for: str = ""
     format: str = "dense"
 
     @abstractmethod
@@ -52,13 +69,25 @@ class Kernel(ABC):
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Every kernel that applies on every site, priced."""
+class _Tried:
+    """The fastest kernel of each of n problems, and what else was tried.
 
-    site: Ints
+    Attributes
+    ----------
+    kernel : (n,) ndarray of int
+        -1 where none applies.
+    mapping : (n, q) ndarray
+    latency_s : (n,) ndarray
+        What the choice went by.
+    others : list of (kernel, rows, latency_s of each)
+        Every kernel that was mapped, if asked for.
+    refused : list of (kernel, mask, reason)
+    """
+
     kernel: Ints
     mapping: Floats
     latency_s: Floats
+    others: list[tuple[int, Ints, Floats]]
     refused: list[tuple[int, NDArray[np.bool_], str]]
 
     def reasons(self, site: int) -> list[tuple[int, str]]:
@@ -96,13 +125,24 @@ class KernelMachine(ABC):
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """What mapped rows cost; pure, over arrays."""
 
-    def map_rows(self, problem: Floats, index: int) -> Floats:
-        """How kernel `index` runs each problem; a family whose kernels share a tile search overrides it."""
-        return self.kernels[index].map(problem)
+    def map_rows(self, problem: Floats, index: int, limit_s: Floats) -> tuple[Floats, Floats]:
+        """How kernel `index` runs each problem, and the time it is chosen by.
+
+        A family whose kernels search tiles overrides it: it may leave rows that cannot beat `limit_s` unmapped, with a
+        time of infinity, and may leave out of the time what is the same for all kernels.
+        """
+        del limit_s
+        mapping = self.kernels[index].map(problem)
+        return mapping, self.price_rows(problem, mapping, np.full(len(problem), index)).latency_s
 
     def price(self, plan: Plan) -> Prices:
         """What each call of a plan costs."""
-        return self.price_rows(plan.problem, plan.mapping, plan.kernel)
+        rows = range(0, len(plan.problem), CHUNK)
+        parts = [
+            self.price_rows(plan.problem[i : i + CHUNK], plan.mapping[i : i + CHUNK], plan.kernel[i : i + CHUNK])
+            for i in rows
+        ]
+        return parts[0] if len(parts) == 1 else concatenate(parts)
 
     def kernel_index(self, name: str) -> int:
         """Where a kernel stands in `kernels`.
@@ -124,9 +164,14 @@ class KernelMachine(ABC):
         UnsupportedError
             If a row has no kernel that runs it, with the reason.
         """
-        candidates = self._candidates(problem, kernel, strict=kernel != BEST)
-        chosen = self._fastest(candidates, len(problem))
-        return Plan(self.name, (), problem, candidates.mapping[chosen], candidates.kernel[chosen])
+        only = None if kernel == BEST else self.kernel_index(kernel)
+        mapping, which = [], []
+        for start in range(0, len(problem), CHUNK):
+            tried = self._try(problem[start : start + CHUNK], only=only)
+            self._check_all_run(tried, [f"row {start + i}" for i in np.flatnonzero(tried.kernel < 0)[:1]])
+            mapping.append(tried.mapping)
+            which.append(tried.kernel)
+        return Plan(self.name, (), problem, np.concatenate(mapping), np.concatenate(which))
 
     def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
         """Decide which kernels run a workload: for every op the fastest that applies, or the named one where it does.
@@ -141,55 +186,67 @@ class KernelMachine(ABC):
         stretches = cover(workload, self.fusions)
         sites = [site for ways in stretches for way in ways for site in way]
         problem = problems(sites)
-        candidates = self._candidates(problem, kernel, strict=False)
-        chosen = self._fastest(candidates, len(sites), sites)
-        kept = self._take_ways(stretches, candidates.latency_s[chosen])
-        if kernel != BEST and not bool(np.any(candidates.kernel[chosen[kept]] == self.kernel_index(kernel))):
-            raise UnsupportedError(self._why_nothing(kernel, candidates, kept))
-        calls = tuple(self._call(sites[i], i, int(chosen[i]), candidates) for i in kept)
-        rows = chosen[kept]
-        return Plan(self.name, calls, problem[kept], candidates.mapping[rows], candidates.kernel[rows], workload)
-
-    def _candidates(self, problem: Floats, kernel: str, *, strict: bool) -> _Candidates:
         wanted = None if kernel == BEST else self.kernel_index(kernel)
-        kind = problem[:, ProblemColumn.KIND]
+        tried = self._try(problem, prefer=wanted, thorough=True)
+        self._check_all_run(tried, [sites[i].ops[0].name for i in np.flatnonzero(tried.kernel < 0)[:1]])
+        kept = self._take_ways(stretches, tried.latency_s)
+        if wanted is not None and not bool(np.any(tried.kernel[kept] == wanted)):
+            raise UnsupportedError(self._why_nothing(wanted, tried, kept))
+        calls = tuple(self._call(sites[i], i, tried) for i in kept)
+        return Plan(self.name, calls, problem[kept], tried.mapping[kept], tried.kernel[kept], workload)
+
+    def _try(
+        self, problem: Floats, *, only: int | None = None, prefer: int | None = None, thorough: bool = False
+    ) -> _Tried:
+        """Map every kernel that applies (or `only` one) on every problem and keep the fastest of each.
+
+        A `prefer`red kernel is taken wherever it applies, however slow. `thorough` maps slower kernels fully as well.
+        """
+        count = len(problem)
+        kind, pattern = problem[:, ProblemColumn.KIND], problem[:, ProblemColumn.PATTERN]
+        chosen, time_s = np.full(count, -1), np.full(count, np.inf)
+        mapping: Floats | None = None
+        others: list[tuple[int, Ints, Floats]] = []
         refused: list[tuple[int, NDArray[np.bool_], str]] = []
-        found: list[tuple[Ints, int, Floats]] = []
-        for index, candidate in enumerate(self.kernels):
-            if strict and index != wanted:
+        for index, kernel in enumerate(self.kernels):
+            if only is not None and index != only:
                 continue
-            runs = np.isin(kind, candidate.kinds)
-            for mask, reason in candidate.refusals(problem):
+            runs = is_any(kind, kernel.kinds)
+            if kernel.patterns is not None and runs.any():
+                fits = is_any(pattern, kernel.patterns)
+                refused.append((index, runs & ~fits, kernel.made_for))
+                runs &= fits
+            if not runs.any():
+                continue
+            for mask, reason in kernel.refusals(problem):
                 refused.append((index, runs & mask, reason))
                 runs = runs & ~mask
+                if not runs.any():
+                    break
             rows = np.flatnonzero(runs)
-            if rows.size:
-                found.append((rows, index, self.map_rows(problem[rows], index)))
-        if not found:
-            reasons = sorted({text for _, mask, text in refused if mask.any()}) or ["no kernel handles such an op"]
-            raise UnsupportedError(f"{self.name} cannot run this with kernel {kernel!r}: {'; '.join(reasons)}")
-        site = np.concatenate([rows for rows, _, _ in found])
-        which = np.concatenate([np.full(rows.size, index) for rows, index, _ in found])
-        mapping = np.concatenate([mapped for _, _, mapped in found])
-        latency_s = self.price_rows(problem[site], mapping, which).latency_s
-        if wanted is not None and not strict:
-            # Where the named kernel applies it is taken, however slow.
-            has = np.isin(site, site[which == wanted])
-            latency_s = np.where(has & (which != wanted), np.inf, latency_s)
-        return _Candidates(site, which, mapping, latency_s, refused)
+            if not rows.size:
+                continue
+            whole = rows.size == count
+            limit_s = np.full(rows.size, np.inf) if thorough else time_s[rows]
+            mapped, took_s = self.map_rows(problem if whole else problem[rows], index, limit_s)
+            if mapping is None:
+                mapping = np.zeros((count, mapped.shape[1]))
+            if thorough:
+                others.append((index, rows, took_s))
+            faster = took_s < time_s[rows]
+            if prefer is not None:
+                faster = (faster & (chosen[rows] != prefer)) | (index == prefer)
+            taken = rows[faster]
+            mapping[taken], chosen[taken], time_s[taken] = mapped[faster], index, took_s[faster]
+        return _Tried(chosen, mapping if mapping is not None else np.zeros((count, 0)), time_s, others, refused)
 
-    def _fastest(self, candidates: _Candidates, sites: int, named: Sequence[Site] | None = None) -> Ints:
-        """For each site the row of its fastest candidate; the earlier kernel wins a tie."""
-        order = np.lexsort((candidates.kernel, candidates.latency_s, candidates.site))
-        found, first = np.unique(candidates.site[order], return_index=True)
-        if found.size < sites:
-            missing = int(np.setdiff1d(np.arange(sites), found)[0])
-            what = named[missing].ops[0].name if named else f"row {missing}"
-            reasons = sorted({text for _, text in candidates.reasons(missing)})
-            raise UnsupportedError(
-                f"{self.name} has no kernel for {what}: {'; '.join(reasons) or 'unknown kind of op'}"
-            )
-        return order[first]
+    def _check_all_run(self, tried: _Tried, missing: Sequence[str]) -> None:
+        """Raise unless every problem has a kernel; `missing` names the first that has none."""
+        if not missing:
+            return
+        site = int(np.flatnonzero(tried.kernel < 0)[0])
+        reasons = sorted({text for _, text in tried.reasons(site)}) or ["no kernel handles such an op"]
+        raise UnsupportedError(f"{self.name} has no kernel for {missing[0]}: {'; '.join(reasons)}")
 
     @staticmethod
     def _take_ways(stretches: Sequence[Ways], latency_s: Floats) -> Ints:
@@ -197,39 +254,43 @@ class KernelMachine(ABC):
         kept: list[int] = []
         start = 0
         for ways in stretches:
-            options = []
+            options: list[range] = []
             for way in ways:
                 options.append(range(start, start + len(way)))
                 start += len(way)
-            kept.extend(min(options, key=lambda sites: float(latency_s[sites.start : sites.stop].sum())))
+            totals = [float(latency_s[sites.start : sites.stop].sum()) for sites in options]
+            kept.extend(options[totals.index(min(totals))])
         return np.asarray(kept, dtype=np.int64)
 
-    def _call(self, site: Site, index: int, chosen: int, candidates: _Candidates) -> Call:
-        taken = int(candidates.kernel[chosen])
-        others = [
-            Alternative(self.kernels[int(candidates.kernel[row])].name, float(candidates.latency_s[row]), "slower")
-            for row in np.flatnonzero(candidates.site == index)
-            if row != chosen and np.isfinite(candidates.latency_s[row])
-        ]
-        refused = [Alternative(self.kernels[k].name, None, reason) for k, reason in candidates.reasons(index)]
-        names = tuple(op.name for op in site.ops)
+    def _call(self, site: Site, index: int, tried: _Tried) -> Call:
+        taken = int(tried.kernel[index])
+        others = []
+        for kernel, rows, took_s in tried.others:
+            at = np.searchsorted(rows, index)
+            if kernel != taken and at < rows.size and rows[at] == index:
+                others.append(Alternative(self.kernels[kernel].name, float(took_s[at]), "slower"))
+        others += [Alternative(self.kernels[k].name, None, reason) for k, reason in tried.reasons(index)]
         head = site.ops[0]
+        names = tuple(op.name for op in site.ops)
+        kernel_taken = self.kernels[taken]
         return Call(
-            names,
-            self.kernels[taken].name,
-            head.count,
-            pattern_text(head),
-            (*others, *refused),
-            head.layers,
-            self.kernels[taken].format,
+            names, kernel_taken.name, head.count, pattern_text(head), tuple(others), head.layers, kernel_taken.format
         )
 
-    def _why_nothing(self, kernel: str, candidates: _Candidates, kept: Ints) -> str:
-        index = self.kernel_index(kernel)
-        reasons = {text for k, mask, text in candidates.refused if k == index and mask[kept].any()}
+    def _why_nothing(self, wanted: int, tried: _Tried, kept: Ints) -> str:
+        reasons = {text for kernel, mask, text in tried.refused if kernel == wanted and mask[kept].any()}
+        name = self.kernels[wanted].name
         return (
-            f"kernel {kernel!r} of {self.name} runs no op of this workload: {'; '.join(sorted(reasons)) or 'none fits'}"
+            f"kernel {name!r} of {self.name} runs no op of this workload: {'; '.join(sorted(reasons)) or 'none fits'}"
         )
+
+
+def is_any(codes: Floats, wanted: Sequence[int]) -> NDArray[np.bool_]:
+    """Where codes are one of a few wanted ones, (n,) of bool; faster than `numpy.isin` for so few."""
+    found: NDArray[np.bool_] = codes == int(wanted[0])
+    for code in wanted[1:]:
+        found |= codes == int(code)
+    return found
 
 
 def pattern_text(op: Op) -> str:

@@ -132,6 +132,13 @@ _PRICE_ARRAYS = (
 )  # fmt: skip
 
 
+def concatenate(parts: Sequence[Prices]) -> Prices:
+    """Prices of one machine, one after the other."""
+    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PRICE_ARRAYS}
+    first = parts[0]
+    return Prices(**rows, term_names=first.term_names, level_names=first.level_names, energy_names=first.energy_names)
+
+
 @dataclass(frozen=True)
 class Alternative:
     """A kernel that was tried and not taken: its time, or the reason why it cannot run."""

@@ -15,7 +15,7 @@ from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn, r
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_machine, load_workload
 from simsparse.result import Baseline, Result
-from simsparse.sparsity import DENSE, Dense, Pattern, parse
+from simsparse.sparsity import DENSE, Dense, Pattern, PatternKind, parse
 from simsparse.workload import Workload
 
 
@@ -228,10 +228,11 @@ def estimate_gemm(
 def estimate_problems(machine: Machine, problem: Floats, *, kernel: str = "best") -> GemmEstimate:
     """Price bare problem rows, beside the best kernels for the same rows without pattern."""
     plan = machine.lower_problems(problem, kernel=kernel)
+    prices = machine.price(plan)
+    if kernel == "best" and bool(np.all(problem[:, ProblemColumn.PATTERN] == PatternKind.DENSE)):
+        return GemmEstimate(machine.name, machine.kernel_names, plan, prices, plan, prices)
     dense_plan = machine.lower_problems(without_pattern(problem), kernel="best")
-    return GemmEstimate(
-        machine.name, machine.kernel_names, plan, machine.price(plan), dense_plan, machine.price(dense_plan)
-    )
+    return GemmEstimate(machine.name, machine.kernel_names, plan, prices, dense_plan, machine.price(dense_plan))
 
 
 def without_pattern(problem: Floats) -> Floats:

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from accel_models.gpu.columns import Card, Map, Term
-from simsparse.plan import Floats
+from simsparse.plan import Floats, Ints
 
 # Enum members as plain integers: numba freezes them into the compiled code.
 M, N, K, BATCH = int(Map.M), int(Map.N), int(Map.K), int(Map.BATCH)
@@ -32,8 +32,10 @@ L2_BYTES, L2_RATE, SMEM_RATE = int(Card.L2_BYTES), int(Card.L2_BYTES_PER_CLOCK),
 REGISTERS, L2_FRACTION = int(Card.REGISTERS), int(Card.L2_FRACTION)
 WARP_M, WARP_N = int(Card.WARP_M), int(Card.WARP_N)
 MULTICAST, OVERLAP = int(Card.MULTICAST), int(Card.OVERLAP)
+TDP_W, IDLE_W, POWER_EXPONENT = int(Card.TDP_W), int(Card.IDLE_W), int(Card.POWER_EXPONENT)
 T_COMPUTE, T_SMEM, T_L2, T_ISSUE = int(Term.COMPUTE), int(Term.SMEM), int(Term.L2), int(Term.ISSUE)
 T_DRAM, T_FILL, T_LAUNCH = int(Term.DRAM), int(Term.FILL), int(Term.LAUNCH)
+T_LINK, T_POWER = int(Term.LINK), int(Term.POWER)
 T_TAIL, T_IMBALANCE = int(Term.TAIL), int(Term.IMBALANCE)
 # Bytes moved ride behind the terms in the row that `product_terms` fills.
 W_DRAM, W_L2, W_SMEM = len(Term), len(Term) + 1, len(Term) + 2
@@ -55,7 +57,7 @@ SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 def resident_blocks(tile_m: float, tile_n: float, registers: float) -> float:
     """Thread blocks an SM holds at once: registers for fp32 accumulators, half as many again for fragments."""
     blocks = np.floor(registers / (1.5 * tile_m * tile_n + 2048.0))
-    return min(max(blocks, 1.0), 8.0)
+    return float(min(max(blocks, 1.0), 8.0))
 
 
 @njit(cache=True)
@@ -71,7 +73,7 @@ def dram_bytes(row: Floats, card: Floats, blocks_m: float, blocks_n: float, at_o
     b = row[N] * row[K] * row[B_BYTES] * row[B_TOUCHED]
     c = row[M] * row[N] * row[C_BYTES]
     if a + b <= 0.8 * l2 or min(a, b) <= 0.4 * l2:
-        return batch * (a + b + c)
+        return float(batch * (a + b + c))
     if row[RASTER] > 0.0:
         wide_m = min(max(np.sqrt(at_once * row[TILE_N] / row[TILE_M]), 1.0), blocks_m)
         wide_n = min(max(at_once / wide_m, 1.0), blocks_n)
@@ -84,87 +86,155 @@ def dram_bytes(row: Floats, card: Floats, blocks_m: float, blocks_n: float, at_o
     b_stays = b * wide_n / blocks_n <= 0.5 * l2
     along_n = (a if a_stays else a_again) + b_again
     along_m = a_again + (b if b_stays else b_again)
-    return batch * ((min(along_m, along_n) if row[RASTER] > 0.0 else along_m) + c)
+    return float(batch * ((min(along_m, along_n) if row[RASTER] > 0.0 else along_m) + c))
 
 
 @njit(cache=True)
-def product_terms(row: Floats, card: Floats, work: Floats) -> float:
-    """Fill `work` with the terms of a product at the tile in `row`; return its time before any power limit."""
+def core_seconds(compute: float, smem: float, l2: float, issue: float, power: float) -> float:
+    """`core` of the rule: `(compute^p + smem^p)^(1/p)` for p of 2 or 4, or whichever other term is longer."""
+    a, b = compute * compute, smem * smem
+    both = np.sqrt(np.sqrt(a * a + b * b)) if power > 2.0 else np.sqrt(a + b)
+    return float(max(both, l2, issue))
+
+
+@njit(cache=True)
+def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> float:
+    """Fill `work` with the terms of a product at the tile in `row`; return its time before any power limit.
+
+    Where the SMs alone take `limit_s` or longer, memory is left out: the caller has something faster already.
+    """
     clock, sms = card[CLOCK_HZ], card[SM_COUNT]
     tile_m, tile_n, split = row[TILE_M], row[TILE_N], row[SPLIT_K]
     blocks_m, blocks_n = np.ceil(row[M] / tile_m), np.ceil(row[N] / tile_n)
     blocks = blocks_m * blocks_n * row[BATCH] * split
-    k = np.ceil(row[K] / split)
+    k = np.ceil(row[K] / split) if split > 1.0 else row[K]
     share = blocks / sms
     rounds = np.ceil(share)
     busy = min(blocks, sms)
 
-    mma = tile_m * tile_n * k / (row[RATE] * row[EFFICIENCY]) / clock
+    mma = tile_m * tile_n * k / (row[RATE] * row[EFFICIENCY] * clock)
     side_m, side_n = min(tile_m, card[WARP_M]), min(tile_n, card[WARP_N])
     warps = np.ceil(tile_m / side_m) * np.ceil(tile_n / side_n)
-    load = (tile_m * row[A_BYTES] + tile_n * row[B_BYTES] * row[B_READ]) * k
-    smem_bytes = warps * (side_m * row[A_BYTES] + side_n * row[B_BYTES] * row[B_READ]) * k + load
-    smem = smem_bytes / card[SMEM_RATE] / clock
-    store = tile_m * tile_n * row[C_BYTES]
-    l2_bytes = load / card[MULTICAST] + store
+    b_bytes = row[B_BYTES] * row[B_READ]
+    load = (tile_m * row[A_BYTES] + tile_n * b_bytes) * k
+    smem_bytes = warps * (side_m * row[A_BYTES] + side_n * b_bytes) * k + load
+    smem = smem_bytes / (card[SMEM_RATE] * clock)
+    l2_bytes = load / card[MULTICAST] + tile_m * tile_n * row[C_BYTES]
     # An SM takes at most 64 bytes a clock; all of them share what L2 delivers.
-    l2_rate = min(64.0, card[L2_RATE] * card[L2_FRACTION] / busy)
-    l2 = l2_bytes / l2_rate / clock
+    l2_rate = card[L2_RATE] * card[L2_FRACTION]
+    l2 = l2_bytes / (min(64.0, l2_rate / busy) * clock)
     issue = tile_m * k * row[ISSUE] / clock
 
-    power = card[OVERLAP]
-    core = max((mma**power + smem**power) ** (1.0 / power), l2, issue)
+    core = core_seconds(mma, smem, l2, issue, card[OVERLAP])
     fill = np.ceil(rounds / row[RESIDENT]) * row[FILL_S]
-    traffic = dram_bytes(row, card, blocks_m, blocks_n, min(busy * row[RESIDENT], blocks))
-    reduction = 0.0
     if split > 1.0:
         # Partial sums go to L2 in fp32 and come back.
-        partial = row[M] * row[N] * row[BATCH] * split * 8.0
-        reduction = partial / (card[L2_RATE] * card[L2_FRACTION]) / clock + 0.5 * row[LAUNCH_S]
+        fill += row[M] * row[N] * row[BATCH] * split * 8.0 / (l2_rate * clock) + 0.5 * row[LAUNCH_S]
+    on_sms = rounds * core * row[IMBALANCE]
+    before = row[LAUNCH_S] + fill
+    if before + on_sms >= limit_s:
+        return float(before + on_sms)
+    traffic = dram_bytes(row, card, blocks_m, blocks_n, min(busy * row[RESIDENT], blocks))
     dram = traffic / (card[DRAM_RATE] * row[DRAM_FRACTION])
 
-    work[:] = 0.0
     work[T_COMPUTE], work[T_SMEM], work[T_L2], work[T_ISSUE] = share * mma, share * smem, share * l2, share * issue
-    work[T_DRAM] = dram
-    work[T_FILL] = fill + reduction
-    work[T_LAUNCH] = row[LAUNCH_S]
+    work[T_DRAM], work[T_FILL], work[T_LAUNCH] = dram, fill, row[LAUNCH_S]
     work[T_TAIL] = (rounds - share) * core
     work[T_IMBALANCE] = rounds * core * (row[IMBALANCE] - 1.0)
+    work[T_LINK] = work[T_POWER] = 0.0
     work[W_DRAM], work[W_L2], work[W_SMEM] = traffic, blocks * l2_bytes, blocks * smem_bytes
-    return row[LAUNCH_S] + work[T_FILL] + max(share * core + work[T_TAIL] + work[T_IMBALANCE], dram)
+    return float(before + max(on_sms, dram))
 
 
 @njit(cache=True)
-def choose_tiles(mapping: Floats, card: Floats) -> None:
-    """Set tile, split and resident blocks of every row to the fastest of the row's menu, in place."""
+def least_seconds(row: Floats, card: Floats) -> float:
+    """What no tile can beat: the multiplications on all SMs, or the operands once from memory."""
+    macs = row[M] * row[N] * row[K] * row[BATCH]
+    mma = macs / (row[RATE] * row[EFFICIENCY] * card[CLOCK_HZ] * card[SM_COUNT])
+    moved = row[M] * row[K] * row[A_STORED] + row[N] * row[K] * row[B_BYTES] * row[B_TOUCHED]
+    return float(row[LAUNCH_S] + row[FILL_S] + max(mma, row[BATCH] * moved / (card[DRAM_RATE] * row[DRAM_FRACTION])))
+
+
+@njit(cache=True)
+def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
+    """Set tile, split and resident blocks of every row to the fastest of the row's menu, in place.
+
+    Returns the time of each, (n,); infinity, with tiles left open, where no tile can beat `limit_s`.
+    """
     work = np.empty(WORK_WIDTH)
+    times = np.empty(mapping.shape[0])
     for i in range(mapping.shape[0]):
         row = mapping[i]
-        best, best_tile, best_split = np.inf, 0, 1.0
+        times[i] = np.inf
+        if least_seconds(row, card) >= limit_s[i]:
+            continue
+        best, best_tile, best_split = np.inf, -1, 1.0
         for tile in range(TILES.shape[0]):
+            tile_m, tile_n = TILES[tile, 0], TILES[tile, 1]
             if TILES[tile, 2] != row[MENU]:
                 continue
-            row[TILE_M], row[TILE_N] = TILES[tile, 0], TILES[tile, 1]
             # A tile twice as large as the problem only adds padding.
-            if (row[TILE_M] >= 2.0 * row[M] and row[TILE_M] > 16.0) or (
-                row[TILE_N] >= 2.0 * row[N] and row[TILE_N] > 16.0
-            ):
+            if (tile_m >= 2.0 * row[M] and tile_m > 16.0) or (tile_n >= 2.0 * row[N] and tile_n > 16.0):
                 continue
-            row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], card[REGISTERS])
-            blocks = np.ceil(row[M] / row[TILE_M]) * np.ceil(row[N] / row[TILE_N]) * row[BATCH]
+            row[TILE_M], row[TILE_N] = tile_m, tile_n
+            row[RESIDENT] = resident_blocks(tile_m, tile_n, card[REGISTERS])
+            blocks = np.ceil(row[M] / tile_m) * np.ceil(row[N] / tile_n) * row[BATCH]
             for split in SPLITS:
                 if split > 1.0 and (blocks * split > 4.0 * card[SM_COUNT] or row[K] < split * 256.0):
                     break
                 row[SPLIT_K] = split
-                time_s = product_terms(row, card, work)
+                time_s = product_terms(row, card, work, best)
                 if time_s < best:
                     best, best_tile, best_split = time_s, tile, split
         row[TILE_M], row[TILE_N], row[SPLIT_K] = TILES[best_tile, 0], TILES[best_tile, 1], best_split
         row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], card[REGISTERS])
+        times[i] = best
+    return times
 
 
 @njit(cache=True)
 def price_products(mapping: Floats, card: Floats, work: Floats) -> None:
     """Terms and bytes of mapped products into `work`, (n, WORK_WIDTH)."""
     for i in range(mapping.shape[0]):
-        product_terms(mapping[i], card, work[i])
+        product_terms(mapping[i], card, work[i], np.inf)
+
+
+@njit(cache=True)
+def combine(
+    work: Floats, energies: Floats, card: Floats, latency_s: Floats, dynamic_j: Floats, bound: Ints
+) -> None:  # fmt: skip
+    """Apply the rule and the power limit to calls of any kind, in place.
+
+    Parameters
+    ----------
+    work : (n, WORK_WIDTH) ndarray
+        Terms; the power term is filled in here.
+    energies : (n, len(ENERGIES)) ndarray
+        Dynamic energies at the full clock, scaled down here; the last column becomes the idle energy.
+    latency_s, dynamic_j, bound : (n,) ndarray
+        Results.
+    """
+    exponent = card[POWER_EXPONENT]
+    room_w = card[TDP_W] - card[IDLE_W]
+    last = energies.shape[1] - 1
+    for i in range(work.shape[0]):
+        row = work[i]
+        core = core_seconds(row[T_COMPUTE], row[T_SMEM], row[T_L2], row[T_ISSUE], card[OVERLAP])
+        core += row[T_TAIL] + row[T_IMBALANCE]
+        around = row[T_LAUNCH] + row[T_FILL] + row[T_LINK]
+        time_s = around + max(core, row[T_DRAM])
+        total = 0.0
+        for j in range(last):
+            total += energies[i, j]
+        if total > room_w * time_s:
+            # A lower clock stretches what runs on the SMs; memory keeps its pace. Energy falls with the voltage.
+            clock = (room_w * time_s / total) ** (1.0 / exponent)
+            slower_s = around + max(core / clock, row[T_DRAM])
+            row[T_POWER] = slower_s - time_s
+            time_s = slower_s
+            for j in range(last):
+                energies[i, j] *= clock ** (exponent - 1.0)
+            total *= clock ** (exponent - 1.0)
+        energies[i, last] = card[IDLE_W] * time_s
+        latency_s[i], dynamic_j[i] = time_s, total
+        bound[i] = np.argmax(row[: T_POWER + 1])

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from accel_models.gpu.columns import CARD_WIDTH, Card, Map
+from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, constants
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
 from accel_models.gpu.pricing import price
@@ -135,14 +136,12 @@ class GpuMachine(KernelMachine):
         per_clock = np.maximum(self._rates.tensor(problem), self._rates.simt(problem))
         return np.asarray(per_clock * self.spec.sm_count.value * max(self.clock_hz, self.spec.boost_clock_hz.value))
 
-    def map_rows(self, problem: Floats, index: int) -> Floats:
-        """How one kernel runs each problem, tiles chosen."""
+    def map_rows(self, problem: Floats, index: int, limit_s: Floats) -> tuple[Floats, Floats]:
+        """How one kernel runs each problem, tiles chosen, and its time before any power limit."""
         mapping = self.kernels[index].map(problem)
         if problem[0, ProblemColumn.KIND] == ProblemKind.GEMM:
-            from accel_models.gpu.engine import choose_tiles
-
-            choose_tiles(mapping, self.card)
-        return mapping
+            return mapping, choose_tiles(mapping, self.card, limit_s)
+        return mapping, self.price_rows(problem, mapping, np.full(len(problem), index)).latency_s
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """See `pricing.price`; the kernel is in the mapping already."""

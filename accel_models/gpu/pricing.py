@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accel_models.gpu.columns import ENERGIES, LEVELS, TERMS, Card, Map, Term
+from accel_models.gpu.engine import WORK_WIDTH, combine, price_products
 from simsparse.ops import TransferKind
 from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind
 
@@ -13,15 +14,16 @@ C = ProblemColumn
 QUERY_BLOCK = 128.0
 _HOST = list(TransferKind).index(TransferKind.HOST_DEVICE)
 _ALL_REDUCE = list(TransferKind).index(TransferKind.ALL_REDUCE)
+_DRAM, _L2, _SMEM = (LEVELS.index(name) for name in ("dram", "l2", "smem"))
+_BYTE_ENERGY = {_DRAM: Card.DRAM_J_PER_BYTE, _L2: Card.L2_J_PER_BYTE, _SMEM: Card.SMEM_J_PER_BYTE}
 _POINT = list(TransferKind).index(TransferKind.POINT_TO_POINT)
 
 
 class Work:
-    """Arrays filled call by call: terms, bytes per level, multiplications, time before the power limit."""
+    """Arrays filled kind by kind; `terms` holds the terms, then the bytes of each level."""
 
     def __init__(self, count: int) -> None:
-        self.terms_s = np.zeros((count, len(TERMS)))
-        self.bytes = np.zeros((count, len(LEVELS)))
+        self.terms = np.zeros((count, WORK_WIDTH))
         self.link_bytes = np.zeros(count)
         self.macs = np.zeros(count)
         self.flops = np.zeros(count)
@@ -48,25 +50,24 @@ def price(problem: Floats, mapping: Floats, card: Floats, mac_j: Floats, peak_ma
         (ProblemKind.STREAM, _streams), (ProblemKind.TRANSFER, _transfers),
     ):  # fmt: skip
         rows = np.flatnonzero(kind == which)
-        if rows.size:
+        if rows.size == len(problem):
+            fill(work, rows, problem, mapping, card)
+        elif rows.size:
             fill(work, rows, problem[rows], mapping[rows], card)
     return _finish(work, problem, card, mac_j, peak_macs_per_s)
 
 
 def _products(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, card: Floats) -> None:
-    from accel_models.gpu.engine import WORK_WIDTH, price_products
-
     filled = np.empty((rows.size, WORK_WIDTH))
     price_products(np.ascontiguousarray(mapping), card, filled)
-    count = len(TERMS)
-    work.terms_s[rows], work.bytes[rows] = filled[:, :count], filled[:, count:]
     extra = problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
     shared = 1.0 - 1.0 / problem[:, C.CONV_REUSE]
     # A convolution reads each pixel once; the tiles' walk over the unrolled matrix stays in L2.
     extra = extra - shared * mapping[:, Map.N] * mapping[:, Map.K] * mapping[:, Map.B_BYTES] * mapping[:, Map.BATCH]
-    moved = np.maximum(work.bytes[rows, 0] + extra, 0.0)
-    work.bytes[rows, 0] = moved
-    work.terms_s[rows, Term.DRAM] = moved / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
+    moved = np.maximum(filled[:, len(TERMS) + _DRAM] + extra, 0.0)
+    filled[:, len(TERMS) + _DRAM] = moved
+    filled[:, Term.DRAM] = moved / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
+    work.terms[rows] = filled
     dense = problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.N] * problem[:, C.K]
     done = mapping[:, Map.BATCH] * mapping[:, Map.M] * mapping[:, Map.N] * mapping[:, Map.K]
     cut = done < dense
@@ -96,14 +97,14 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     # A block passes over the whole cache, or over the part its causal mask leaves.
     l2 = cache * blocks * np.where(blocks > 1, problem[:, C.NEEDED], 1.0) + ends
     dram = cache + ends + problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
-    terms = work.terms_s
+    terms = work.terms
     terms[rows, Term.COMPUTE], terms[rows, Term.ISSUE] = core_s, issue_s
     terms[rows, Term.L2] = l2 / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.L2_FRACTION] * clock)
     terms[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
     terms[rows, Term.TAIL] = np.maximum(core_s, issue_s) * (np.ceil(share) / share - 1.0)
     terms[rows, Term.FILL] = mapping[:, Map.FILL_S] * (1.0 + (splits > 1))
     terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
-    work.bytes[rows, 0], work.bytes[rows, 1] = dram, l2
+    terms[rows, len(TERMS) + _DRAM], terms[rows, len(TERMS) + _L2] = dram, l2
     work.macs[rows] = macs
     work.flops[rows] = 2.0 * batch * queries * keys * sizes
     work.compulsory_bytes[rows] = dram
@@ -114,11 +115,11 @@ def _streams(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, car
     # What the kernel before left in L2 is not read from memory again.
     cached = moved <= 0.5 * card[Card.L2_BYTES]
     dram = np.where(cached, 0.0, moved)
-    work.terms_s[rows, Term.L2] = moved / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.L2_FRACTION] * card[Card.CLOCK_HZ])
-    work.terms_s[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
-    work.terms_s[rows, Term.FILL] = mapping[:, Map.FILL_S]
-    work.terms_s[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
-    work.bytes[rows, 0], work.bytes[rows, 1] = dram, moved
+    work.terms[rows, Term.L2] = moved / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.L2_FRACTION] * card[Card.CLOCK_HZ])
+    work.terms[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
+    work.terms[rows, Term.FILL] = mapping[:, Map.FILL_S]
+    work.terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
+    work.terms[rows, len(TERMS) + _DRAM], work.terms[rows, len(TERMS) + _L2] = dram, moved
     work.compulsory_bytes[rows] = dram
 
 
@@ -128,60 +129,34 @@ def _transfers(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     ring = (devices - 1.0) / devices * np.where(which == _ALL_REDUCE, 2.0, 1.0)
     moved = problem[:, C.READ_BYTES] * np.where((which == _HOST) | (which == _POINT), 1.0, ring)
     rate = np.where(which == _HOST, card[Card.HOST_BYTES_PER_S], card[Card.LINK_BYTES_PER_S])
-    work.terms_s[rows, Term.LINK] = moved / (rate * mapping[:, Map.DRAM_FRACTION])
-    work.terms_s[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
+    work.terms[rows, Term.LINK] = moved / (rate * mapping[:, Map.DRAM_FRACTION])
+    work.terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
     work.link_bytes[rows] = moved
 
 
 def _finish(work: Work, problem: Floats, card: Floats, mac_j: Floats, peak_macs_per_s: Floats) -> Prices:
     """Combine terms by the rule of `engine`, apply the power limit, add up energy."""
-    terms = work.terms_s
+    count = len(problem)
     half = (problem[:, C.ACCUMULATE_BITS] == 16).astype(np.int64)
-    energies = np.stack(
-        [
-            work.macs * mac_j[half, problem[:, C.COMPUTE].astype(np.int64)],
-            work.bytes[:, 2] * card[Card.SMEM_J_PER_BYTE],
-            work.bytes[:, 1] * card[Card.L2_J_PER_BYTE],
-            work.bytes[:, 0] * card[Card.DRAM_J_PER_BYTE],
-            work.link_bytes * card[Card.LINK_J_PER_BYTE],
-        ],
-        axis=1,
-    )
-    before, core_s = _combine(terms, card[Card.OVERLAP])
-    room_w = card[Card.TDP_W] - card[Card.IDLE_W]
-    slow = np.minimum(1.0, room_w / np.maximum(energies.sum(axis=1) / before, 1e-30)) ** (
-        1.0 / card[Card.POWER_EXPONENT]
-    )
-    # A lower clock stretches what runs on the SMs; memory keeps its pace. Energy falls with the voltage.
-    beside = np.maximum(terms[:, Term.DRAM], core_s / slow)
-    latency_s = before - np.maximum(terms[:, Term.DRAM], core_s) + beside
-    terms[:, Term.POWER] = latency_s - before
-    energies = energies * (slow ** (card[Card.POWER_EXPONENT] - 1.0))[:, None]
-    dynamic_j = energies.sum(axis=1)
-    idle_j = card[Card.IDLE_W] * latency_s
-    ideal_s = np.maximum(
-        work.macs / np.maximum(peak_macs_per_s, 1e-30), work.compulsory_bytes / card[Card.DRAM_BYTES_PER_S]
-    )
+    energies = np.empty((count, len(ENERGIES)))
+    energies[:, 0] = work.macs * mac_j[half, problem[:, C.COMPUTE].astype(np.int64)]
+    for column, level in ((1, _SMEM), (2, _L2), (3, _DRAM)):
+        energies[:, column] = work.terms[:, len(TERMS) + level] * card[_BYTE_ENERGY[level]]
+    energies[:, 4] = work.link_bytes * card[Card.LINK_J_PER_BYTE]
+    latency_s, dynamic_j, bound = np.empty(count), np.empty(count), np.empty(count, dtype=np.int64)
+    combine(work.terms, energies, card, latency_s, dynamic_j, bound)
+    ideal_s = np.maximum(work.macs / peak_macs_per_s, work.compulsory_bytes / card[Card.DRAM_BYTES_PER_S])
     return Prices(
         latency_s=latency_s,
-        energy_j=dynamic_j + idle_j,
+        energy_j=dynamic_j + energies[:, -1],
         dynamic_j=dynamic_j,
-        terms_s=terms,
-        bound=np.argmax(terms, axis=1),
-        level_bytes=work.bytes,
+        terms_s=work.terms[:, : len(TERMS)],
+        bound=bound,
+        level_bytes=work.terms[:, len(TERMS) :],
         roofline_s=ideal_s,
         flops=work.flops,
-        energy_terms_j=np.column_stack([energies, idle_j]),
+        energy_terms_j=energies,
         term_names=TERMS,
         level_names=LEVELS,
         energy_names=ENERGIES,
     )
-
-
-def _combine(terms: Floats, overlap: float) -> tuple[Floats, Floats]:
-    """Time before the power limit, and the part of it that runs on the SMs."""
-    tensor = (terms[:, Term.COMPUTE] ** overlap + terms[:, Term.SMEM] ** overlap) ** (1.0 / overlap)
-    core = np.maximum(np.maximum(tensor, terms[:, Term.L2]), terms[:, Term.ISSUE])
-    core = core + terms[:, Term.TAIL] + terms[:, Term.IMBALANCE]
-    before = terms[:, Term.LAUNCH] + terms[:, Term.FILL] + terms[:, Term.LINK] + np.maximum(core, terms[:, Term.DRAM])
-    return before, core

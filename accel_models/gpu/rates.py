@@ -23,13 +23,13 @@ class Rates:
         half = [self._rate(spec, f"{name}_acc16") or self._rate(spec, name) for name in COMPUTE_TYPES]
         # fp32 has no tensor cores: its rate is that of the CUDA cores.
         simt = full[COMPUTE_TYPES.index("fp32")]
-        self._tensor = np.array([[0.0 if t in ("fp32", "fp64") else rate for t, rate in zip(COMPUTE_TYPES, rates, strict=True)]
-                                 for rates in (full, half)])  # fmt: skip
+        on_tensor_cores = np.array([name not in ("fp32", "fp64") for name in COMPUTE_TYPES])
+        self._tensor = np.array([full, half]) * on_tensor_cores
         # fp16 and narrower run packed, two to an fp32 lane; fp64 at half rate on data-centre parts (assumed).
         self._simt = np.array(
             [simt / 2 if t == "fp64" else simt * (2 if t in ("fp16", "bf16") else 1) for t in COMPUTE_TYPES]
         )
-        sparse = [spec.sparse_rate[n].value if n in spec.sparse_rate else 0.0 for n in COMPUTE_TYPES]  # type: ignore[index]
+        sparse = [spec.sparse_rate[n].value if n in spec.sparse_rate else 0.0 for n in COMPUTE_TYPES]
         self._sparse = np.array(sparse)
 
     @staticmethod
@@ -40,12 +40,15 @@ class Rates:
     def tensor(self, problem: Floats) -> Floats:
         """Dense rate on tensor cores."""
         half = (problem[:, C.ACCUMULATE_BITS] == 16).astype(np.int64)
-        return self._tensor[half, problem[:, C.COMPUTE].astype(np.int64)]
+        rates: Floats = self._tensor[half, problem[:, C.COMPUTE].astype(np.int64)]
+        return rates
 
     def sparse(self, problem: Floats) -> Floats:
         """Dense-equivalent rate with a 2:4 operand."""
-        return self.tensor(problem) * self._sparse[problem[:, C.COMPUTE].astype(np.int64)]
+        rates: Floats = self.tensor(problem) * self._sparse[problem[:, C.COMPUTE].astype(np.int64)]
+        return rates
 
     def simt(self, problem: Floats) -> Floats:
         """Rate on CUDA cores."""
-        return self._simt[problem[:, C.COMPUTE].astype(np.int64)]
+        rates: Floats = self._simt[problem[:, C.COMPUTE].astype(np.int64)]
+        return rates

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from accel_models.gpu.columns import Map
 from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
-from simsparse.machine import Refusal
 from simsparse.plan import Floats, ProblemKind
 from simsparse.sparsity import PatternKind
 
@@ -32,12 +29,8 @@ class BlockAttention(FlashAttention):
     """Attention that computes only some blocks of scores, and in decode reads only their tokens."""
 
     name = "block-attention"
-
-    def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Attention without a pattern on its scores."""
-        yield from super().refusals(problem)
-        sparse = has_kind(problem, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
-        yield ~sparse, "all scores are needed"
+    patterns = (PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
+    made_for = "all scores are needed"
 
     def map(self, problem: Floats) -> Floats:
         """Fewer scores; single tokens in prefill still load the tiles they lie in."""

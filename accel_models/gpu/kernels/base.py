@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel_models.gpu.columns import MAP_WIDTH, Map
 from accel_models.gpu.fitted import FamilyConstants
 from accel_models.gpu.rates import Rates
-from simsparse.machine import Kernel, Refusal
-from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind
+from simsparse.machine import Kernel, Refusal, is_any
+from simsparse.plan import Floats, ProblemColumn, ProblemKind
 from simsparse.sparsity import PatternColumn, PatternKind
 
 C = ProblemColumn
@@ -22,9 +23,9 @@ def pattern_of(problem: Floats) -> Floats:
     return problem[:, C.PATTERN :]
 
 
-def has_kind(problem: Floats, *kinds: PatternKind) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def has_kind(problem: Floats, *kinds: PatternKind) -> NDArray[np.bool_]:
     """Rows whose A has one of these patterns."""
-    return np.isin(problem[:, C.PATTERN + int(P.KIND)], [int(kind) for kind in kinds])
+    return is_any(problem[:, C.PATTERN], kinds)
 
 
 class ProductKernel(Kernel):
@@ -71,8 +72,3 @@ class ProductKernel(Kernel):
         ):  # fmt: skip
             rows[:, column] = value
         return rows
-
-
-def compute_is(problem: Floats, *names: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Rows multiplied in one of these types."""
-    return np.isin(problem[:, C.COMPUTE], [COMPUTE_TYPES.index(name) for name in names])

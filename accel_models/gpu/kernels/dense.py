@@ -48,11 +48,8 @@ class Sliced(Dense):
     """Dense GEMM over what is left when whole outputs or slices of the reduction are gone."""
 
     name = "cublas-sliced"
-
-    def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Everything but rows and slices."""
-        yield from super().refusals(problem)
-        yield ~has_kind(problem, PatternKind.ROWS, PatternKind.SLICE), "only whole rows or slices can be cut off"
+    patterns = (PatternKind.ROWS, PatternKind.SLICE)
+    made_for = "only whole rows or slices can be cut off"
 
     def map(self, problem: Floats) -> Floats:
         """Smaller extents."""
@@ -86,11 +83,8 @@ class ActivationSparse(Dense):
     """GEMV that reads only the weights of active neurons; over a batch, of those any token needs."""
 
     name = "act-gemv"
-
-    def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Everything but activation patterns."""
-        yield from super().refusals(problem)
-        yield ~has_kind(problem, PatternKind.ACTIVATION), "no activation is known to be zero"
+    patterns = (PatternKind.ACTIVATION,)
+    made_for = "no activation is known to be zero"
 
     def map(self, problem: Floats) -> Floats:
         """A shorter reduction, and an index to look up for every row of weights."""

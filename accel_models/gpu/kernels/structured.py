@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
-from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
+from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from simsparse.formats import bits_to_tell
 from simsparse.machine import Refusal
@@ -17,6 +17,9 @@ from simsparse.sparsity import PatternKind
 
 # Rows of outputs that a thread block covers where the tile is not chosen yet.
 BLOCK_ROWS = 64.0
+# Patterns that may imply 2:4.
+GROUPED = (PatternKind.NM, PatternKind.NMV, PatternKind.VNM, PatternKind.MEASURED)
+NOT_24 = "the pattern does not imply 2:4"
 
 
 class SemiStructured(ProductKernel):
@@ -25,13 +28,15 @@ class SemiStructured(ProductKernel):
     name = "cusparselt"
     format = "2:4"
     units = "sparse tensor cores"
+    patterns = GROUPED
+    made_for = NOT_24
     raster = 0.0
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Patterns that do not imply 2:4; extents the instruction cannot take."""
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
-        yield ~implies_nm(pattern_of(problem), 2, 4), "the pattern does not imply 2:4"
+        yield ~implies_nm(pattern_of(problem), 2, 4), NOT_24
         step = np.maximum(8.0, 128.0 / problem[:, C.A_BITS])
         yield (problem[:, C.M] % 8 != 0) | (problem[:, C.K] % (2 * step) != 0), "M or K is no multiple of the 2:4 tile"
 
@@ -66,7 +71,7 @@ class SparseMarlin(SemiStructured):
         """Patterns that do not imply 2:4; weights that are not narrow."""
         yield self.rate(problem) <= 0.0, f"no {self.units} for this type"
         yield ~mixed_types(problem), "weights are not narrower than activations"
-        yield ~implies_nm(pattern_of(problem), 2, 4), "the pattern does not imply 2:4"
+        yield ~implies_nm(pattern_of(problem), 2, 4), NOT_24
 
     def map(self, problem: Floats) -> Floats:
         """Issue slots for every kept element that is widened."""
@@ -81,14 +86,14 @@ class Venom(ProductKernel):
     name = "spatha"
     format = "venom"
     units = "sparse tensor cores"
+    patterns = (PatternKind.VNM,)
+    made_for = "the pattern is no V:N:M"
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Everything but V:N:M with N up to 2."""
+        """More than 2 of 4, mixed types."""
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
-        pattern = pattern_of(problem)
-        yield ~has_kind(problem, PatternKind.VNM), "the pattern is no V:N:M"
-        yield pattern[:, P.N] > 2, "more than 2 of 4 chosen columns are kept"
+        yield pattern_of(problem)[:, P.N] > 2, "more than 2 of 4 chosen columns are kept"
 
     def rate(self, problem: Floats) -> Floats:
         """The 2:4 rate over 4 of M columns."""
@@ -117,13 +122,14 @@ class NmCudaCores(ProductKernel):
     format = "n:m"
     menu = 1
     units = "CUDA cores"
+    patterns = (PatternKind.NM, PatternKind.NMV)
+    made_for = "the pattern is no N:M"
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Everything but N:M."""
+        """Mixed types, nothing kept."""
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
-        nm = has_kind(problem, PatternKind.NM, PatternKind.NMV)
-        yield ~nm | (pattern_of(problem)[:, P.N] < 1), "the pattern is no N:M"
+        yield pattern_of(problem)[:, P.N] < 1, "nothing is kept"
 
     def rate(self, problem: Floats) -> Floats:
         """The lanes' rate over the kept fraction."""

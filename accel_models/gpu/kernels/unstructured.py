@@ -7,16 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
-from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
+from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from accel_models.gpu.kernels.structured import BLOCK_ROWS
 from simsparse.formats import stored_bits
-from simsparse.machine import Refusal
+from simsparse.machine import Refusal, is_any
 from simsparse.occupancy import occupied, row_imbalance
 from simsparse.plan import Floats
 from simsparse.sparsity import PatternKind
 
-DENSE_ALREADY = "nothing is zero"
+# Patterns of stored weights.
+FIXED = (
+    PatternKind.NM, PatternKind.VNM, PatternKind.NMV, PatternKind.VECTOR, PatternKind.BLOCK, PatternKind.UNSTRUCTURED,
+    PatternKind.ROWS, PatternKind.SLICE, PatternKind.MEASURED,
+)  # fmt: skip
 # Rows of an mma instruction's left operand a column vector is padded to.
 MMA_ROWS = 8.0
 MMA_TILE = 16.0
@@ -31,15 +35,14 @@ def per_element(form: str, problem: Floats) -> Floats:
 class SparseKernel(ProductKernel):
     """What kernels for irregular weights share."""
 
+    patterns = FIXED
+    made_for = "nothing is zero, or not known beforehand what"
+
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Dense weights, patterns that change at run time, mixed types."""
+        """What is no weight, mixed types."""
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
-        yield has_kind(problem, PatternKind.DENSE), DENSE_ALREADY
-        fixed = ~has_kind(problem, PatternKind.ACTIVATION, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN) & (
-            problem[:, C.A_IS_WEIGHT] > 0
-        )
-        yield ~fixed, "what is zero is not known beforehand"
+        yield problem[:, C.A_IS_WEIGHT] <= 0, "the sparse operand is no weight"
 
 
 class FlashLlm(SparseKernel):
@@ -88,12 +91,13 @@ class Clasp(SparseKernel):
 
     name = "clasp"
     format = "bcsr"
+    patterns = (PatternKind.VECTOR,)
+    made_for = "the pattern has no column vectors"
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Everything but vectors of 2, 4 or 8."""
+        """Vectors that are not of 2, 4 or 8."""
         yield from super().refusals(problem)
-        tall = pattern_of(problem)[:, P.HEIGHT]
-        yield ~(has_kind(problem, PatternKind.VECTOR) & np.isin(tall, (2, 4, 8))), "the pattern is no vector of 2, 4, 8"
+        yield ~is_any(pattern_of(problem)[:, P.HEIGHT], (2, 4, 8)), "vectors are not of 2, 4 or 8"
 
     def rate(self, problem: Floats) -> Floats:
         """Rows of the instruction that a vector leaves empty are lost."""
@@ -119,12 +123,8 @@ class BlockSparse(SparseKernel):
 
     name = "bsr"
     format = "bcsr16x16"
-
-    def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Everything but blocks, vectors and real masks."""
-        yield from super().refusals(problem)
-        known = has_kind(problem, PatternKind.BLOCK, PatternKind.VECTOR, PatternKind.MEASURED)
-        yield ~known, "the pattern has no blocks"
+    patterns = (PatternKind.BLOCK, PatternKind.VECTOR, PatternKind.MEASURED)
+    made_for = "the pattern has no blocks"
 
     def _kept(self, problem: Floats) -> Floats:
         pattern = pattern_of(problem)
