@@ -1,6 +1,6 @@
 """The command line: `simsparse COMMAND …`. What a command needs is imported when it runs, so that help costs nothing.
 
-Exit status: 0; 2 for bad input, with one line on stderr; 130 when interrupted; 141 when the reader of a pipe left.
+Exit status: 0; 2 for bad input, with one line on stderr; 130 when interrupted; 1 when the reader of a pipe left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from simsparse.errors import SimsparseError
 _UsageError = next(
     kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "ClickException"
 )
-BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 
 
 class _WithPlugins(TyperGroup):

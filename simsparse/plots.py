@@ -16,16 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from simsparse.compared import Comparison
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.inventory import op_group, short
-from simsparse.plan import Floats
+from simsparse.plan import Floats, Ints
 from simsparse.render import si, times
 from simsparse.result import Result
 
@@ -37,6 +38,9 @@ HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oooo", "++++", "----")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST = len(COLOURS)  # what is more goes into "other"
 OTHER = "other"
+_BESIDE: dict[str, Any] = {
+    "loc": "upper left", "bbox_to_anchor": (1.01, 1), "fontsize": 8, "title_fontsize": 8, "frameon": False,
+}  # fmt: skip
 TIME_AREA = 1200.0  # points² of a call that takes all the time
 
 
@@ -111,8 +115,7 @@ def roofline(result: Result, ax: Axes | None = None, path: str | Path | None = N
             f"{name}  {si(peak, 'FLOP/s')}", (high, peak), xytext=(-2, -3 if below else 3), fontsize=8,
             textcoords="offset points", ha="right", va="top" if below else "bottom",
         )  # fmt: skip
-    share = result.prices.latency_s * result.counts / result.latency_s
-    _scatter(ax, result, points, share)
+    _scatter(ax, result, points)
     ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of DRAM", ylabel="rate, zeros counted")
     ax.set_xlim(low, high)
     ax.set_ylim(min(points[:, 1].min(), low * roofs.dram_bytes_per_s) / 2, max(*peaks, points[:, 1].max()) * 3)
@@ -125,29 +128,46 @@ def roofline(result: Result, ax: Axes | None = None, path: str | Path | None = N
     return _done(figure, path)
 
 
-def _scatter(ax: Axes, result: Result, points: Floats, share: Floats) -> None:
-    """The points, each of the longest with a mark of its own; the rest are small and grey."""
+def _scatter(ax: Axes, result: Result, points: Floats) -> None:
+    """The points, those of the most time with a mark of their own; the rest are small and grey."""
+    share = result.prices.latency_s * result.counts / result.latency_s
     rows = points[:, 2].astype(np.int64)
-    order = np.argsort(-share[rows])
-    for rank, at in enumerate(order):
-        row = int(rows[at])
-        named = rank < MOST - 1
-        call, style = result.plan.calls[row], min(rank, MOST - 1)
+    groups = sorted(_coinciding(result, points).values(), key=lambda group: -float(share[rows[group]].sum()))
+    for rank, group in enumerate(groups):
+        style = min(rank, MOST - 1)
+        part = float(share[rows[group]].sum())
         ax.scatter(
-            points[at, 0], points[at, 1], s=max(TIME_AREA * float(share[row]), 12.0), marker=MARKERS[style],
+            points[group[0], 0], points[group[0], 1], s=max(TIME_AREA * part, 12.0), marker=MARKERS[style],
             color=COLOURS[style], edgecolor="black", linewidth=0.7, alpha=0.75, zorder=3,
-            label=f"{short(call.ops[0])} ({call.kernel})  {share[row]:.0%}" if named else None,
+            label=f"{_calls(result, rows[group])}  {part:.0%}" if rank < MOST - 1 else None,
         )  # fmt: skip
-    rest = len(rows) - MOST + 1
+    rest = len(groups) - MOST + 1
     if rest > 0:
         ax.scatter([], [], marker=MARKERS[-1], color=COLOURS[-1], edgecolor="black", label=f"{rest} more")
     left = 1 - float(share[rows].sum())
     title = f"share of time ({left:.0%} without products)" if left >= 0.005 else "share of time"
-    legend = ax.legend(
-        title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, title_fontsize=8, frameon=False
-    )
+    legend = ax.legend(title=title, **_BESIDE)
     for handle in legend.legend_handles:
-        handle.set_sizes([40.0])  # type: ignore[union-attr]
+        assert isinstance(handle, PathCollection)
+        handle.set_sizes([40.0])
+
+
+def _coinciding(result: Result, points: Floats) -> dict[tuple[object, ...], list[int]]:
+    """Points that would hide each other: calls of one kernel with the same two coordinates."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for at, (x, y, row) in enumerate(points.tolist()):
+        kernel = result.plan.calls[int(row)].kernel
+        groups.setdefault((kernel, f"{x:.3g}", f"{y:.3g}"), []).append(at)
+    return groups
+
+
+def _calls(result: Result, rows: Sequence[int] | Ints) -> str:
+    """`mlp.up_proj (cublas)`; of several calls, the last part of each further name."""
+    calls = [result.plan.calls[int(row)] for row in rows]
+    first, *others = (short(call.ops[0]) for call in calls)
+    names = [first, *(name.rpartition(".")[2] for name in others)]
+    listed = ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
+    return f"{listed} ({calls[0].kernel})"
 
 
 def roofline_points(result: Result) -> Floats:
@@ -203,9 +223,7 @@ def stacked(
     right.set_xlabel("energy")
     if axes is None:
         right.tick_params(labelleft=False)
-    right.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, title=f"by {by}", title_fontsize=8
-    )
+    right.legend(title=f"by {by}", **_BESIDE)
     return _done(figure, path)
 
 
@@ -295,7 +313,7 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
     ax.set_ylim(0, float(height.max()) * 1.15)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(comparison.results[0][0].workload.name, fontsize=10)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    ax.legend(**_BESIDE)
     return _done(figure, path)
 
 
@@ -333,7 +351,8 @@ def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = 
 def overview(result: Result, path: str | Path | None = None) -> Figure:
     """One page of a result: roofline where the machine has one, waterfall, latency and energy by op."""
     figure = _new(10.0, 7.6)
-    top, bottom = (figure.add_subfigure(cell) for cell in figure.add_gridspec(2, 1, height_ratios=[1.25, 1]))
+    grid = figure.add_gridspec(2, 1, height_ratios=[1.25, 1])
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     roofline(result, top.subplots())
     cells = bottom.subplots(1, 3, width_ratios=[1.3, 1, 1])
     waterfall(result, cells[0])

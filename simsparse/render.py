@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simsparse.result import Result
     from simsparse.workload import Workload
 
-_PREFIXES = {4: "T", 3: "G", 2: "M", 1: "k", 0: "", -1: "m", -2: "µ", -3: "n", -4: "p", -5: "f"}
+_PREFIXES = {6: "E", 5: "P", 4: "T", 3: "G", 2: "M", 1: "k", 0: "", -1: "m", -2: "µ", -3: "n", -4: "p", -5: "f"}
 
 
 def si(value: float, unit: str, digits: int = 3) -> str:

@@ -7,6 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from simsparse import registry
+
+# Importing the toys registers them, as plug-ins do; here that must not reach tests that list everything.
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(registry, "_ADDED", registry._Registry())
+    import toy_machine
+    import toy_model
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,3 +33,11 @@ def evidence() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine `toy` and workload `toy-model`, registered for one test only."""
+    monkeypatch.setattr(registry, "_ADDED", registry._Registry())
+    registry.register(toy_machine.Toy())
+    registry.register(toy_model.ToyModels())

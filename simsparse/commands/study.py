@@ -12,8 +12,26 @@ from simsparse.commands.output import Report, emit, working
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (validate,):
+    for command in (sweep, validate):
         app.command()(command)
+
+
+def sweep(
+    spec: Annotated[str, typer.Argument(metavar="SPEC.toml", help="The axes of the grid.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the parts and of table.parquet.")],
+    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    plugin: Plugin = None,
+) -> None:
+    """Every point of a grid, in parts: killed at any moment and started again, it goes on."""
+    load_plugins(plugin)
+    import pyarrow.parquet as pq
+
+    from simsparse.sweep import run_sweep
+    from simsparse.sweep_progress import progress_bar
+
+    with progress_bar() as watch:
+        table = run_sweep(spec, out, jobs=jobs, progress=watch)
+    typer.echo(f"{pq.read_metadata(table).num_rows} points in {table}")
 
 
 def validate(
@@ -39,7 +57,7 @@ def validate(
         Report(
             lambda: validation_table(report, rows=verbose),
             report.to_json,
-            lambda: {name: report.to_frame()[name].tolist() for name in report.to_frame()},
+            lambda: report.to_frame().to_dict("list"),
         ),
         form,
         output,

@@ -1,0 +1,280 @@
+"""The command line: what it prints, what it writes, what it loads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import simsparse
+from simsparse.cli import app, main
+from simsparse.sparsity import EXAMPLES
+
+HERE = Path(__file__).parent
+TOY = ["--plugin", "toy_machine", "--plugin", "toy_model"]
+SIMULATE = ["simulate", "toy-model", "--on", "toy", "--seq", "512"]
+DECODE = ["simulate", "llama-2-7b", "--on", "a100-sxm-80gb", "--phase", "decode", "--sparsity", "*.mlp.*=2:4"]
+ESTIMATE_KEYS = {"latency_s", "dense_latency_s", "speedup", "energy_j", "dense_energy_j", "bound"}
+HEAVY = ("pandas", "matplotlib", "networkx", "pyarrow", "scipy.stats", "torch", "onnx")
+
+
+def fresh(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a new process, in the folder of the plug-ins."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=HERE, timeout=120)
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main([*arguments, "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["schema_version"] == 1
+    return data
+
+
+@pytest.mark.usefixtures("toy")
+class TestSimulate:
+    def test_table_fits_80_columns_and_ends_in_totals(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*SIMULATE, "--sparsity", "*.mlp.*=2:4"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert not any(line != line.rstrip() for line in lines)
+        assert "mlp.up_proj    2:4         2  42.9 µs  47.7%    2.00×  compute" in lines
+        assert "latency     90.1 µs, dense 176 µs" in lines
+        assert "speedup     1.95× over dense" in lines
+        assert "bound       compute 95%, dram 5%" in lines
+
+    def test_verbose_adds_terms_alternatives_and_sources(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*SIMULATE, "--sparsity", "4:8", "--verbose"]) == 0
+        text = capsys.readouterr().out
+        assert "the pattern is not 2:4" in text
+        assert "terms of one call" in text
+        assert "unverified  memory_bytes" in text
+
+    def test_json_is_that_of_python(self, capsys: pytest.CaptureFixture[str]) -> None:
+        data = run_json(capsys, *SIMULATE, "--sparsity", "2:4")
+        result = simsparse.simulate("toy-model", "toy", sparsity={"*": "2:4"}, seq=512)
+        assert data == json.loads(result.to_json())
+        assert set(data) >= ESTIMATE_KEYS | {"calls"}
+
+    def test_csv_has_a_line_a_call(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*SIMULATE, "--format", "csv"]) == 0
+        rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+        assert [row["ops"] for row in rows] == ["layers.*.norm", "layers.*.mlp.up_proj", "layers.*.mlp.down_proj"]
+
+    def test_later_patterns_win_and_seeds_are_kept(self, capsys: pytest.CaptureFixture[str]) -> None:
+        flags = ["--sparsity", "2:4", "--sparsity", "*.down_proj=dense", "--seed", "7"]
+        data = run_json(capsys, *SIMULATE, *flags)
+        assert [call["kernel"] for call in data["calls"]] == ["dense", "2:4", "dense"]
+        assert data["transforms"] == ["sparsity *=2:4, *.down_proj=dense (seed 7)"]
+
+    def test_output_takes_its_form_from_the_suffix(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for name, start in (("a.json", "{"), ("a.csv", "ops,kernel"), ("a.txt", "toy-model on toy")):
+            assert main([*SIMULATE, "--output", str(tmp_path / name)]) == 0
+            assert (tmp_path / name).read_text().startswith(start)
+        assert capsys.readouterr().out == ""
+        assert main([*SIMULATE, "--plot", str(tmp_path / "a.png")]) == 0
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+        assert len(list(tmp_path.iterdir())) == 4
+
+    def test_an_output_that_is_no_file_is_written_to(self, tmp_path: Path) -> None:
+        link, real = tmp_path / "link.json", tmp_path / "real.json"
+        real.write_text("")
+        link.symlink_to(real)
+        assert main([*SIMULATE, "--output", str(link)]) == 0
+        assert link.is_symlink()
+        assert json.loads(real.read_text())["machine"] == "toy"
+        assert main([*SIMULATE, "--output", os.devnull]) == 0
+        assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.usefixtures("toy")
+class TestOthers:
+    def test_gemm(self, capsys: pytest.CaptureFixture[str]) -> None:
+        product = ["gemm", "1024", "1024", "1024", "--on", "toy"]
+        data = run_json(capsys, *product, "--sparsity", "2:4", "--sparse-operand", "B")
+        assert set(data) >= ESTIMATE_KEYS
+        assert data["latency_s"] == 2 * 1024**3 / 2 / 100e12
+        assert data["speedup"] == 2.0
+        assert data["alternatives"] == [{"kernel": "dense", "latency_s": 2 * 1024**3 / 100e12, "reason": "slower"}]
+        assert main([*product, "--verbose"]) == 0
+        assert "2:4            –  the pattern is not 2:4" in capsys.readouterr().out
+
+    def test_gemm_table(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        shapes = tmp_path / "shapes.csv"
+        shapes.write_text("M,N,K,pattern\n4096,512,1024,\n100,200,300,2:4\n4096,512,1024,1:4\n")
+        rows = run_json(capsys, "gemm", "--csv", str(shapes), "--on", "toy", "--sparsity", "4:8")["rows"]
+        assert isinstance(rows, list)
+        assert [row["pattern"] for row in rows] == ["4:8", "2:4", "1:4"]
+        assert [row["speedup"] for row in rows][::2] == [1.0, 2.0]
+        single = run_json(capsys, "gemm", "100", "200", "300", "--on", "toy", "--sparsity", "2:4")
+        assert rows[1] == {key: single[key] for key in rows[1]}
+        for form in ("table", "csv"):
+            assert main(["gemm", "--csv", str(shapes), "--on", "toy", "--format", form]) == 0
+            assert len(capsys.readouterr().out.splitlines()) == 4
+
+    def test_compare(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ["compare", "toy-model", "--on", "toy", "--patterns", "dense,2:4,4:8", "--seq", "512"]
+        rows = run_json(capsys, *arguments, "--plot", str(tmp_path / "bars.svg"))["rows"]
+        assert [(row["pattern"], row["speedup"] > 1) for row in rows] == [
+            ("dense", False),
+            ("2:4", True),
+            ("4:8", False),
+        ]
+        assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
+
+    def test_extract(self, capsys: pytest.CaptureFixture[str]) -> None:
+        data = run_json(capsys, "extract", "toy-model", "--seq", "3", "--batch", "2")
+        assert (data["parameters"], data["flops"]) == (4 * 1024 * 4096, 4 * 2 * 6 * 1024 * 4096)
+        assert sum(op["flops"] for op in data["ops"]) == data["flops"]
+
+    def test_diff(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        saved = [str(tmp_path / name) for name in ("a.json", "b.json")]
+        assert main([*SIMULATE, "--output", saved[0]]) == 0
+        assert main([*SIMULATE, "--sparsity", "2:4", "--output", saved[1]]) == 0
+        assert main(["diff", *saved]) == 0
+        assert "layers.*.mlp.up_proj    kernel" in capsys.readouterr().out
+        assert main(["diff", saved[0], saved[0]]) == 0
+        assert capsys.readouterr().out == "no difference\n"
+
+    def test_lists_include_what_plugins_bring(self, capsys: pytest.CaptureFixture[str]) -> None:
+        machines = run_json(capsys, "machines")["machines"]
+        assert {"machine": "toy", "family": "plug-in", "title": ""} in machines
+        assert {"workload": "toy-model"} in run_json(capsys, "workloads")["workloads"]
+
+    def test_a_command_can_come_from_elsewhere(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def calibrate(rows: int) -> None:
+            """Fit constants."""
+            typer.echo(f"fitted to {rows} rows")
+
+        class Entry:
+            name = "calibrate"
+
+            def load(self) -> object:
+                return calibrate
+
+        monkeypatch.setattr("simsparse.cli.entry_points", lambda **_: [Entry()])
+        assert main(["calibrate", "3"]) == 0
+        assert capsys.readouterr().out == "fitted to 3 rows\n"
+        assert main(["--help"]) == 0
+        assert "Fit constants." in capsys.readouterr().out
+
+
+def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["formats", "--shape", "4096x4096", "--sparsity", "2:4", "--dtype", "fp16"]
+    rows = {row["format"]: row for row in run_json(capsys, *arguments)["formats"]}
+    assert rows["2:4"]["ratio"] == 0.5625
+    assert rows["venom"] == {**dict.fromkeys(rows["venom"]), "format": "venom", "reason": "2:4 is no V:N:M pattern"}
+
+
+def test_patterns_explains_each_form(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run_json(capsys, "patterns")["patterns"]
+    assert [row["pattern"] for row in rows] == list(EXAMPLES)
+    assert all(row["meaning"] for row in rows)
+
+
+def test_machines_show_prints_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["machines", "show", "a100-sxm-80gb"]) == 0
+    text = capsys.readouterr().out
+    assert 'family = "gpu"' in text
+    copy = tmp_path / "mine.toml"
+    copy.write_text(text)
+    assert main(["machines", "show", str(copy)]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_unverified_figures_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = run_json(capsys, "machines", "--unverified")["figures"]
+    sources = {row["source"].partition(":")[0].split()[0] for row in rows}
+    assert sources == {"recalled", "assumed"}
+
+
+def test_a_changed_figure_changes_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+    product = ["gemm", "32", "4096", "4096", "--on", "a100-sxm-80gb"]
+    before = run_json(capsys, *product)
+    after = run_json(capsys, *product, "--set", "dram_bandwidth_bytes_per_s=1e11")
+    assert before["bound"] == after["bound"] == "dram"
+    assert after["latency_s"] > 3 * before["latency_s"]
+
+
+def loaded(arguments: Sequence[str]) -> set[str]:
+    """Modules in a new process after a command."""
+    code = "import sys; from simsparse.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    done = fresh(code, *arguments)
+    assert done.returncode == 0
+    return set(done.stderr.split())
+
+
+def test_help_loads_no_numpy() -> None:
+    assert not loaded(["--help"]) & {"numpy", "numba", "pydantic", *HEAVY}
+
+
+def test_simulate_loads_nothing_heavy() -> None:
+    modules = loaded(DECODE)
+    assert "numpy" in modules
+    assert not modules & set(HEAVY)
+
+
+def test_import_costs_little() -> None:
+    """The public names are there without numpy; the first use of one loads it."""
+    code = (
+        "import simsparse, sys; assert 'numpy' not in sys.modules; assert callable(simsparse.compare); "
+        "import simsparse.sweep, simsparse.validate; "
+        "assert all(callable(getattr(simsparse, name)) for name in ('simulate', 'sweep', 'validate', 'diff')); "
+        "assert set(dir(simsparse)) >= {'load_workload', 'load_machine', 'estimate_gemm', 'register', 'Result'}"
+    )
+    done = fresh(code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_plugin_comes_from_the_current_folder() -> None:
+    code = "import sys; from simsparse.cli import main; sys.path.remove(''); sys.exit(main(sys.argv[1:]))"
+    done = fresh(code, *SIMULATE, *TOY, "--format", "csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "layers.*.mlp.up_proj,dense" in done.stdout
+
+
+def test_a_reader_that_leaves_and_an_interrupt_are_quiet() -> None:
+    start = [sys.executable, "-m", "simsparse.cli"]
+    with subprocess.Popen([*start, "patterns"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE) as left:
+        assert left.stdout is not None
+        assert left.stderr is not None
+        left.stdout.close()
+        assert left.wait(60) == 1
+        assert left.stderr.read() == b""
+    waiting = "import time, simsparse.commands.listings as l; l.load_plugins = lambda _: time.sleep(60); "
+    code = (
+        waiting
+        + "from simsparse.cli import main; import sys; print('ready', flush=True); sys.exit(main(['workloads']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE
+    ) as stopped:
+        assert stopped.stdout is not None
+        assert stopped.stderr is not None
+        stopped.stdout.readline()
+        time.sleep(0.5)
+        stopped.send_signal(signal.SIGINT)
+        assert stopped.wait(60) == 130
+        assert stopped.stderr.read() == b""
+
+
+def test_version_and_bare_call(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"simsparse {simsparse.__version__}\n"
+    assert main([]) == 0
+    names = {"simulate", "compare", "extract", "gemm", "formats", "workloads", "machines", "patterns", "sweep",
+             "validate", "diff"}  # fmt: skip
+    assert names <= set(capsys.readouterr().out.split())
+    assert names == set(typer.main.get_command(app).commands)
