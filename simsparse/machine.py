@@ -79,15 +79,15 @@ class _Tried:
     mapping : (n, q) ndarray
     latency_s : (n,) ndarray
         What the choice went by.
-    others : list of (kernel, rows, latency_s of each)
-        Every kernel that was mapped, if asked for.
+    others : list of (kernel, (n,) latency_s)
+        Every kernel that was mapped, if asked for; infinity where it does not apply.
     refused : list of (kernel, mask, reason)
     """
 
     kernel: Ints
     mapping: Floats
     latency_s: Floats
-    others: list[tuple[int, Ints, Floats]]
+    others: list[tuple[int, Floats]]
     refused: list[tuple[int, NDArray[np.bool_], str]]
 
     def reasons(self, site: int) -> list[tuple[int, str]]:
@@ -206,7 +206,7 @@ class KernelMachine(ABC):
         kind, pattern = problem[:, ProblemColumn.KIND], problem[:, ProblemColumn.PATTERN]
         chosen, time_s = np.full(count, -1), np.full(count, np.inf)
         mapping: Floats | None = None
-        others: list[tuple[int, Ints, Floats]] = []
+        others: list[tuple[int, Floats]] = []
         refused: list[tuple[int, NDArray[np.bool_], str]] = []
         for index, kernel in enumerate(self.kernels):
             if only is not None and index != only:
@@ -232,7 +232,9 @@ class KernelMachine(ABC):
             if mapping is None:
                 mapping = np.zeros((count, mapped.shape[1]))
             if thorough:
-                others.append((index, rows, took_s))
+                everywhere = np.full(count, np.inf)
+                everywhere[rows] = took_s
+                others.append((index, everywhere))
             faster = took_s < time_s[rows]
             if prefer is not None:
                 faster = (faster & (chosen[rows] != prefer)) | (index == prefer)
@@ -264,11 +266,11 @@ class KernelMachine(ABC):
 
     def _call(self, site: Site, index: int, tried: _Tried) -> Call:
         taken = int(tried.kernel[index])
-        others = []
-        for kernel, rows, took_s in tried.others:
-            at = np.searchsorted(rows, index)
-            if kernel != taken and at < rows.size and rows[at] == index:
-                others.append(Alternative(self.kernels[kernel].name, float(took_s[at]), "slower"))
+        others = [
+            Alternative(self.kernels[kernel].name, float(took_s[index]), "slower")
+            for kernel, took_s in tried.others
+            if kernel != taken and took_s[index] < np.inf
+        ]
         others += [Alternative(self.kernels[k].name, None, reason) for k, reason in tried.reasons(index)]
         head = site.ops[0]
         names = tuple(op.name for op in site.ops)

@@ -111,16 +111,24 @@ def _output_type(a: DType, b: DType) -> DType:
     return wider if wider.value_bits >= 16 else dtype("fp16")
 
 
-def _blank(count: int, kind: ProblemKind) -> Floats:
-    rows = np.zeros((count, PROBLEM_WIDTH))
-    rows[:, C.KIND] = kind
+def _template() -> Floats:
+    row = np.zeros(PROBLEM_WIDTH)
     for column, value in (
         (C.BATCH, 1), (C.M, 1), (C.N, 1), (C.K, 1), (C.A_BITS, 16), (C.B_BITS, 16), (C.C_BITS, 16), (C.NEEDED, 1),
         (C.COMPUTE, COMPUTE_TYPES.index("fp16")), (C.ACCUMULATE_BITS, 32), (C.STREAM_KIND, -1), (C.TRANSFER_KIND, -1),
         (C.DEVICES, 1), (C.B_DENSITY, 1), (C.CONV_REUSE, 1),
     ):  # fmt: skip
-        rows[:, column] = value
-    rows[:, C.PATTERN :] = DENSE.columns()
+        row[column] = value
+    row[C.PATTERN :] = DENSE.columns()
+    return row
+
+
+_TEMPLATE = _template()
+
+
+def _blank(count: int, kind: ProblemKind) -> Floats:
+    rows = np.tile(_TEMPLATE, (count, 1))
+    rows[:, C.KIND] = kind
     return rows
 
 

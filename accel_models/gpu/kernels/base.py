@@ -11,7 +11,7 @@ from accel_models.gpu.columns import MAP_WIDTH, Map
 from accel_models.gpu.fitted import FamilyConstants
 from accel_models.gpu.rates import Rates
 from simsparse.machine import Kernel, Refusal, is_any
-from simsparse.plan import Floats, ProblemColumn, ProblemKind
+from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind
 from simsparse.sparsity import PatternColumn, PatternKind
 
 C = ProblemColumn
@@ -41,6 +41,8 @@ class ProductKernel(Kernel):
 
     kinds = (ProblemKind.GEMM,)
     menu = 0
+    # Types the kernel was written for; None for all its units multiply.
+    types: tuple[str, ...] | None = None
 
     def __init__(self, rates: Rates, constants: FamilyConstants) -> None:
         self.rates = rates
@@ -49,6 +51,9 @@ class ProductKernel(Kernel):
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Rows whose type the card cannot multiply on this kernel's units."""
         yield self.rate(problem) <= 0.0, f"no {self.units} for this type"
+        if self.types is not None:
+            codes = [COMPUTE_TYPES.index(name) for name in self.types]
+            yield ~is_any(problem[:, C.COMPUTE], codes), f"the kernel exists for {', '.join(self.types)} only"
 
     units = "tensor cores"
 

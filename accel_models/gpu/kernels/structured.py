@@ -88,6 +88,7 @@ class Venom(ProductKernel):
     units = "sparse tensor cores"
     patterns = (PatternKind.VNM,)
     made_for = "the pattern is no V:N:M"
+    types = ("fp16", "bf16")
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """More than 2 of 4, mixed types."""
@@ -124,6 +125,7 @@ class NmCudaCores(ProductKernel):
     units = "CUDA cores"
     patterns = (PatternKind.NM, PatternKind.NMV)
     made_for = "the pattern is no N:M"
+    types = ("fp32",)
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Mixed types, nothing kept."""

@@ -35,7 +35,7 @@ def per_element(form: str, problem: Floats) -> Floats:
 class SparseKernel(ProductKernel):
     """What kernels for irregular weights share."""
 
-    patterns = FIXED
+    patterns: tuple[PatternKind, ...] | None = FIXED
     made_for = "nothing is zero, or not known beforehand what"
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
@@ -49,6 +49,7 @@ class FlashLlm(SparseKernel):
     """Load compressed, compute dense: nonzeros are unpacked into shared memory and all elements multiplied."""
 
     name = "flash-llm"
+    types = ("fp16", "bf16")
     format = "csr16"
 
     def map(self, problem: Floats) -> Floats:
@@ -64,6 +65,7 @@ class Sputnik(SparseKernel):
     """CSR on CUDA cores, a row of nonzeros per group of lanes; each nonzero fetches its row of B."""
 
     name = "sputnik"
+    types = ("fp32", "fp16", "bf16")
     format = "csr16"
     menu = 1
     units = "CUDA cores"
@@ -93,6 +95,7 @@ class Clasp(SparseKernel):
     format = "bcsr"
     patterns = (PatternKind.VECTOR,)
     made_for = "the pattern has no column vectors"
+    types = ("fp16", "bf16")
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Vectors that are not of 2, 4 or 8."""
