@@ -116,3 +116,13 @@ def _plain(label: str) -> Axis:
 def _grouped(per_group: int, label: str) -> Axis:
     """Channels: the group's first one plus the one within the group."""
     return (("g", per_group), (label, 1))
+
+
+def transposed_convolution(
+    name: str, weight: Tensor, x: Tensor, out: Tensor, *, stride: Sequence[int] = (), dilation: Sequence[int] = (),
+    groups: int = 1,
+) -> Contraction:  # fmt: skip
+    """The input gradient of a convolution as a layer: `weight` is `(inputs, outputs / groups, kernel…)`."""
+    forward = convolution(name, weight, out, x, stride=stride, dilation=dilation, groups=groups)
+    grad_input, _ = conv_gradients(forward)
+    return replace(grad_input, name=name, a=weight, b=x, out=out)
