@@ -47,6 +47,8 @@ class Chip:
         Last-level cache that one instance has to itself.
     weights_resident : bool
         Weights stay in the last-level cache from one run to the next.
+    in_framework : bool
+        Calls are ops of a model that a framework runs.
     """
 
     threads: int
@@ -72,6 +74,13 @@ class Chip:
     dram_core_bytes_per_s: float
     constants: Constants
     weights_resident: bool = False
+    in_framework: bool = False
+
+    @property
+    def overhead_cycles(self) -> float:
+        """Of a call: the barrier of a bare kernel, and within a model what the framework adds to an op."""
+        c = self.constants
+        return c.call_cycles.value + (c.framework_cycles.value if self.in_framework else 0.0)
 
 
 def chip_of(spec: CpuSpec, constants: Constants) -> Chip:

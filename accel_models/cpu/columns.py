@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from accel_models.cpu.chip import Chip
 from simsparse.plan import Floats, Ints
 
 
@@ -22,9 +23,10 @@ class MapColumn(IntEnum):
     DRAM_BYTES = 6
     UNITS = 7  # pieces of work that threads share
     UNEVEN = 8  # work of the fullest thread's share over the mean, by where nonzeros are
-    WEIGHT_BYTES = 9  # stored bytes of A where it is a weight
-    ROOF_CYCLES = 10  # core cycles at peak rate, no padding
-    ROOF_BYTES = 11  # bytes that must come from memory
+    OVERHEAD_CYCLES = 9  # of one thread, before and after the work
+    WEIGHT_BYTES = 10  # stored bytes of A where it is a weight
+    ROOF_CYCLES = 11  # core cycles at peak rate, no padding
+    ROOF_BYTES = 12  # bytes that must come from memory
 
 
 WIDTH = len(MapColumn)
@@ -49,9 +51,10 @@ LEVEL_NAMES = ("l2", "l3", "dram")
 ENERGY_NAMES = ("arithmetic", "instructions", "l2", "l3", "dram", "idle")
 
 
-def mapping(count: int, columns: Mapping[MapColumn, Floats | Ints | float]) -> Floats:
-    """Mapping rows of the given columns; the others are 0, units and unevenness 1."""
+def mapping(count: int, chip: Chip, columns: Mapping[MapColumn, Floats | Ints | float]) -> Floats:
+    """Mapping rows of the given columns; by default units and unevenness are 1, the overhead the chip's, others 0."""
     rows = np.zeros((count, WIDTH))
+    rows[:, MapColumn.OVERHEAD_CYCLES] = chip.overhead_cycles
     rows[:, MapColumn.UNITS] = 1.0
     rows[:, MapColumn.UNEVEN] = 1.0
     for column, value in columns.items():

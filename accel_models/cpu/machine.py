@@ -69,21 +69,23 @@ class CpuMachine(KernelMachine):
         return float(2 * best * self.chip.clock_hz * self.chip.threads)
 
     def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
-        """As `KernelMachine.lower`; weights that all fit the shared cache, as stored, stay there from run to run."""
+        """As `KernelMachine.lower`, in a framework; weights that all fit the shared cache stay there between runs."""
+        if not self.chip.in_framework:
+            return self.of_model(weights_resident=False).lower(workload, kernel=kernel)
         plan = super().lower(workload, kernel=kernel)
         if self.chip.weights_resident or not self.keeps_weights(plan):
             return plan
-        return self.resident().lower(workload, kernel=kernel)
+        return self.of_model(weights_resident=True).lower(workload, kernel=kernel)
 
     def keeps_weights(self, plan: Plan) -> bool:
         """Whether all weights of a plan fit half of the shared cache."""
         counts = np.array([call.count for call in plan.calls])
         return float(counts @ plan.mapping[:, MapColumn.WEIGHT_BYTES]) <= self.chip.shared_bytes / 2
 
-    def resident(self) -> CpuMachine:
-        """This machine, with the weights in its shared cache."""
+    def of_model(self, *, weights_resident: bool) -> CpuMachine:
+        """This machine as it runs whole models, with the weights in its shared cache or in memory."""
         other = CpuMachine(self.spec, self.constants)
-        other.chip = replace(self.chip, weights_resident=True)
+        other.chip = replace(self.chip, in_framework=True, weights_resident=weights_resident)
         other.kernels = kernels_of(other.chip)
         return other
 
@@ -94,7 +96,7 @@ class CpuMachine(KernelMachine):
         return np.array([
             chip.threads, chip.instances, chip.clock_hz, chip.l2_bytes_per_s, chip.l3_bytes_per_s,
             chip.dram_core_bytes_per_s, chip.dram_bytes_per_s * c.dram_fraction.value, self.dram_bytes_per_s,
-            c.exposed.value, c.op_overhead_cycles.value, spec.tdp_w.value, spec.idle_w.value, chip.fma_ports,
+            c.exposed.value, spec.tdp_w.value, spec.idle_w.value, chip.fma_ports,
             *energy_parameters(spec),
         ])  # fmt: skip
 

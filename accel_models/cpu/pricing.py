@@ -24,13 +24,14 @@ MACS, TYPE, CORE_CYCLES, INDEX_CYCLES, L2_BYTES, L3_BYTES, DRAM_BYTES, UNITS, UN
         MapColumn.L3_BYTES, MapColumn.DRAM_BYTES, MapColumn.UNITS, MapColumn.UNEVEN,
     )
 )  # fmt: skip
+OVERHEAD_CYCLES = int(MapColumn.OVERHEAD_CYCLES)
 ROOF_CYCLES, ROOF_BYTES = int(MapColumn.ROOF_CYCLES), int(MapColumn.ROOF_BYTES)
 COMPUTE, INDEX, IMBALANCE, L2, L3, DRAM, OVERHEAD, EXPOSED, POWER = (int(term) for term in Term)
 # Places in the array of machine parameters.
 (
-    P_THREADS, P_INSTANCES, P_CLOCK, P_L2, P_L3, P_DRAM_CORE, P_DRAM, P_DRAM_PEAK, P_EXPOSED, P_OVERHEAD, P_TDP, P_IDLE,
+    P_THREADS, P_INSTANCES, P_CLOCK, P_L2, P_L3, P_DRAM_CORE, P_DRAM, P_DRAM_PEAK, P_EXPOSED, P_TDP, P_IDLE,
     P_ISSUE, P_INSTRUCTION_J, P_L2_J, P_L3_J, P_DRAM_J, P_MAC_J,
-) = range(18)  # fmt: skip
+) = range(17)  # fmt: skip
 
 
 @njit(cache=True)
@@ -55,7 +56,7 @@ def price(
         busy = compute + index + imbalance
         longest = max(busy, l2, l3, dram)
         exposed = p[P_EXPOSED] * (busy + l2 + l3 + dram - longest)
-        overhead = p[P_OVERHEAD] / clock
+        overhead = rows[i, OVERHEAD_CYCLES] / clock
         uncapped = overhead + longest + exposed
 
         energy[i, 0] = rows[i, MACS] * p[P_MAC_J + int(rows[i, TYPE])]

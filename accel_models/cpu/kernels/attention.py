@@ -60,7 +60,7 @@ class FusedAttention(CpuKernel):
         l3 = np.maximum(beyond_l2 + queries, dram) if chip.has_l3 else 0.0
         softmax = scores / chip.lanes * chip.constants.exp_cycles.value / chip.constants.element_efficiency.value
         macs = batch * m * n * (k + v) * needed
-        return mapping(len(problem), {
+        return mapping(len(problem), chip, {
             MapColumn.MACS: macs,
             MapColumn.TYPE: kind,
             MapColumn.CORE_CYCLES: batch * needed * products + softmax,

@@ -52,7 +52,7 @@ def gemm_mapping(
     """
     moved = traffic(rows, chip, a_bytes, m_units=m_units, n_units=n_units)
     best = np.maximum(chip.rates, chip.matrix_rates)[kind]
-    return mapping(len(rows), {
+    return mapping(len(rows), chip, {
         MapColumn.MACS: macs,
         MapColumn.TYPE: kind,
         MapColumn.CORE_CYCLES: core_cycles,

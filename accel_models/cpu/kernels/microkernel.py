@@ -73,4 +73,4 @@ def dense_cycles(chip: Chip, tile: Tile, kind: Ints, m: Floats, n: Floats, k: Fl
 
 def result_cycles(chip: Chip, results: Floats, epilogue_flops: Floats) -> Floats:
     """Core cycles to store results and to run an elementwise epilogue on them: registers over the vector ports."""
-    return (results * 2.0 + epilogue_flops) / (chip.lanes * chip.fma_ports) / chip.constants.element_efficiency.value
+    return (results * 2.0 + epilogue_flops) / (chip.lanes * chip.fma_ports) / chip.constants.dense_efficiency.value

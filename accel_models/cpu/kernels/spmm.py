@@ -132,6 +132,11 @@ class NonzeroSpmm(CpuKernel):
         """Core cycles of index work for a block and tile of tokens."""
         return self.chip.constants.index_cycles.value
 
+    @property
+    def efficiency(self) -> float:
+        """Share of its issue-limited rate that the microkernel sustains."""
+        return self.chip.constants.sparse_efficiency.value
+
     unfolds = True  # whether it runs convolutions wider than 1x1
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
@@ -158,7 +163,7 @@ class NonzeroSpmm(CpuKernel):
             rows, chip,
             macs=blocks * style.height * registers * chip.lanes,
             kind=kind,
-            core_cycles=blocks * np.maximum(multiply, loads) / chip.constants.sparse_efficiency.value
+            core_cycles=blocks * np.maximum(multiply, loads) / self.efficiency
             + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
             index_cycles=blocks * tiles * (self.step_index_cycles + converting),
             a_bytes=a_bytes,
@@ -213,6 +218,11 @@ class GeneratedSpmm(NonzeroSpmm):
     def step_index_cycles(self) -> float:
         """See `NonzeroSpmm`."""
         return self.chip.constants.generated_index_cycles.value
+
+    @property
+    def efficiency(self) -> float:
+        """See `NonzeroSpmm`."""
+        return self.chip.constants.generated_efficiency.value
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Also other architectures, and matrices that are too dense."""

@@ -41,7 +41,7 @@ class StreamKernel(CpuKernel):
         vectors = problem[:, C.STREAM_FLOPS] / chip.fma_ports + made * chip.constants.exp_cycles.value
         cold = np.where(np.isin(kind, _COLD), read, 0.0)
         dram = np.maximum(cold, moved - chip.shared_bytes)
-        return mapping(len(problem), {
+        return mapping(len(problem), chip, {
             MapColumn.TYPE: FP32,
             MapColumn.CORE_CYCLES: vectors / chip.lanes / chip.constants.element_efficiency.value,
             MapColumn.L2_BYTES: moved,
@@ -64,4 +64,4 @@ class NoTransfer(CpuKernel):
 
     def map(self, problem: Floats) -> Floats:
         """Never reached: everything is refused."""
-        return mapping(len(problem), {})
+        return mapping(len(problem), self.chip, {})

@@ -1,0 +1,216 @@
+"""Fit the CPU constants to published measurements: `python -m accel_models.cpu.fit [FOLDER]`.
+
+Reads `cpu.csv` of the evidence, lowers every encoder and network once, and then searches a few constants that make the
+predicted latencies nearest to the measured ones (mean absolute logarithm of the ratio, Nelder and Mead's simplex from
+the shipped values; deterministic). What was fitted is written back to `constants/kernels.toml`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accel_models.cpu.constants import FILE, Constants, constants
+from accel_models.cpu.machine import CpuMachine
+from accel_models.cpu.measurements import READER
+from accel_models.cpu.spec import CpuSpec
+from simsparse.measurements import Measurement, Use, read_measurements
+from simsparse.plan import Floats, Plan
+from simsparse.readings import ModelReading
+from simsparse.registry import load_spec, load_workload
+from simsparse.workload import Workload
+
+EVIDENCE = Path(__file__).parents[3] / "shared" / "evidence" / "published"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Constants that some systems' rows determine: fitted together, in the order of `STAGES`."""
+
+    systems: tuple[str, ...]
+    names: tuple[str, ...]
+    fitted_on: str
+
+
+STAGES = (
+    Stage(("XNNPACK dense",), ("dense_efficiency",), "XNNPACK dense MobileNets on Snapdragon 821, 835, 670"),
+    Stage(
+        ("ITREX neural engine",),
+        ("block_efficiency", "element_efficiency", "framework_cycles", "exposed"),
+        "ITREX encoders, int8 with 4x1 blocks, on c6i.12xlarge",
+    ),
+    Stage(("Fast Sparse ConvNets",), ("sparse_efficiency",), "Fast Sparse ConvNets, MobileNets on Snapdragon 835"),
+    Stage(("DeepSparse",), ("generated_efficiency",), "DeepSparse, speedup of OPT-2.7B prefill on i9-7980XE"),
+)
+METRICS = ("latency_ms", "speedup_vs_dense")
+STEP = 0.5  # of the first simplex, in logarithms or logits
+
+
+def _is_fraction(name: str) -> bool:
+    return name == "exposed" or name.endswith("_efficiency")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run, lowered: its machine (weights resident or not), kernels and counts."""
+
+    machine: CpuMachine
+    plan: Plan
+    counts: Floats
+
+
+@dataclass(frozen=True)
+class Target:
+    """A measurement: the run it is of, and the dense run it is over where it is a speedup."""
+
+    row: Measurement
+    run: Case
+    dense: Case | None
+
+    @property
+    def measured(self) -> float:
+        """In seconds, or times."""
+        assert self.row.value is not None
+        return self.row.value * (1e-3 if self.dense is None else 1.0)
+
+
+def target_of(row: Measurement) -> Target | None:
+    """Lower the model of a row; None where its metric is another, or no source ships its workload."""
+    reading = READER.reading(row)
+    if row.metric not in METRICS or row.use is not Use.YES or not isinstance(reading, ModelReading):
+        return None
+    spec = load_spec(reading.machine).with_figures(dict(reading.changes))
+    assert isinstance(spec, CpuSpec)
+    try:
+        work = load_workload(
+            reading.workload, phase=reading.phase, batch=reading.batch, seq=reading.seq, dtype=reading.dtype
+        )  # fmt: skip
+    except LookupError:
+        return None
+    sparse = work if reading.pattern == "dense" else work.with_sparsity(dict.fromkeys(reading.on, reading.pattern))
+    dense = _lowered(spec, work, "best") if row.metric == "speedup_vs_dense" else None
+    return Target(row, _lowered(spec, sparse, reading.kernel), dense)
+
+
+def _lowered(spec: CpuSpec, work: Workload, kernel: str) -> Case:
+    machine = CpuMachine(spec).of_model(weights_resident=False)
+    plan = machine.lower(work, kernel=kernel)
+    if machine.keeps_weights(plan):
+        machine = machine.of_model(weights_resident=True)
+    return Case(machine, plan, np.array([float(call.count) for call in plan.calls]))
+
+
+class Predictor:
+    """Latencies of many cases under changed constants: rows of all cases of a machine are mapped and priced at once."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
+        groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
+        for index, case in enumerate(cases):
+            groups[case.machine.spec.digest(), case.machine.chip.weights_resident].append(index)
+        self.groups = list(groups.values())
+
+    def latency_s(self, fitted: Constants) -> Floats:
+        """Predicted latencies, (cases,)."""
+        result = np.empty(len(self.cases))
+        for members in self.groups:
+            plans = [self.cases[i].plan for i in members]
+            problem = np.concatenate([plan.problem for plan in plans])
+            kernel = np.concatenate([plan.kernel for plan in plans])
+            like = self.cases[members[0]].machine
+            machine = CpuMachine(like.spec, fitted).of_model(weights_resident=like.chip.weights_resident)
+            mapping = np.empty((len(problem), plans[0].mapping.shape[1]))
+            for index in np.unique(kernel):
+                rows = np.flatnonzero(kernel == index)
+                mapping[rows] = machine.kernels[int(index)].map(problem[rows])
+            latency_s = machine.price_rows(problem, mapping, kernel).latency_s
+            ends = np.cumsum([len(plan.problem) for plan in plans])
+            for i, stop in zip(members, ends.tolist(), strict=True):
+                counts = self.cases[i].counts
+                result[i] = float(counts @ latency_s[stop - len(counts) : stop])
+        return result
+
+
+def changed(base: Constants, names: Sequence[str], values: Sequence[float]) -> Constants:
+    """Constants with other values."""
+    update = {name: getattr(base, name).model_copy(update={"value": v}) for name, v in zip(names, values, strict=True)}
+    return base.model_copy(update=update)
+
+
+def prediction(targets: Sequence[Target]) -> Callable[[Constants], Floats]:
+    """A function from constants to predicted seconds, or speedups, (targets,)."""
+    runs = Predictor([target.run for target in targets])
+    dense = [i for i, target in enumerate(targets) if target.dense is not None]
+    over = Predictor([case for target in targets if (case := target.dense) is not None])
+
+    def predict(fitted: Constants) -> Floats:
+        result = runs.latency_s(fitted)
+        result[dense] = over.latency_s(fitted) / result[dense]
+        return result
+
+    return predict
+
+
+def fit_stage(stage: Stage, targets: Sequence[Target], base: Constants) -> Constants:
+    """Constants with those of a stage fitted on its targets."""
+    from scipy.optimize import minimize
+
+    predict = prediction(targets)
+    log_measured = np.log([target.measured for target in targets])
+
+    def loss(x: Floats) -> float:
+        values = [_value(name, float(v)) for name, v in zip(stage.names, x, strict=True)]
+        return float(np.abs(np.log(predict(changed(base, stage.names, values))) - log_measured).mean())
+
+    start = np.array([_free(name, getattr(base, name).value) for name in stage.names])
+    simplex = start + STEP * np.vstack([np.zeros(len(start)), np.eye(len(start))])
+    options = {"xatol": 1e-3, "fatol": 1e-5, "maxiter": 400, "initial_simplex": simplex}
+    found = minimize(loss, start, method="Nelder-Mead", options=options)
+    values = [float(f"{_value(name, float(v)):.4g}") for name, v in zip(stage.names, found.x, strict=True)]
+    fitted = changed(base, stage.names, values)
+    error = np.abs(predict(fitted) / np.exp(log_measured) - 1)
+    print(f"{stage.fitted_on}: n {len(targets)}, median {np.median(error):.1%}, 90th {np.quantile(error, 0.9):.1%}")
+    median = round(float(np.median(error)), 4)
+    about = {"source": f"fitted: {stage.fitted_on}", "n": len(targets), "median_abs_error": median}
+    return fitted.model_copy(update={name: getattr(fitted, name).model_copy(update=about) for name in stage.names})
+
+
+def _value(name: str, free: float) -> float:
+    """What a free number stands for: fractions through the logistic function, the rest through the exponential."""
+    return 1 / (1 + math.exp(-free)) if _is_fraction(name) else math.exp(free)
+
+
+def _free(name: str, value: float) -> float:
+    return math.log(value / (1 - value)) if _is_fraction(name) else math.log(value)
+
+
+def write(fitted: Constants, path: Path) -> None:
+    """Write constants as TOML, in the order of the fields."""
+    lines = ["# Constants of the CPU kernels. `python -m accel_models.cpu.fit` rewrites those it fits.", ""]
+    for name in Constants.model_fields:
+        constant = getattr(fitted, name)
+        about = f'value = {constant.value}, source = "{constant.source}"'
+        about += f", n = {constant.n}" if constant.n else ""
+        about += f", median_abs_error = {constant.median_abs_error}" if constant.median_abs_error is not None else ""
+        lines.append(f"{name} = {{ {about} }}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(folder: Path) -> None:
+    """Fit all stages on the evidence in `folder` and save the constants."""
+    rows = read_measurements(folder / "cpu.csv")
+    fitted = constants()
+    for stage in STAGES:
+        of_stage = [target_of(row) for row in rows if row.system.startswith(stage.systems)]
+        fitted = fit_stage(stage, [target for target in of_stage if target is not None], fitted)
+    write(fitted, FILE)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else EVIDENCE)
