@@ -110,6 +110,26 @@ def test_version_4_and_5_spellings_agree(evidence: Path) -> None:
         assert new == transformer(name, batch=2, seq=64, dtype="fp16")
 
 
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("qwen3-30b-a3b", {"num_experts": ..., "num_local_experts": 128}),
+        ("llama-3-8b", {"torch_dtype": ..., "dtype": "bfloat16", "rope_theta": ..., "head_dim": 128}),
+        ("llama-2-7b", {"num_key_value_heads": ...}),
+        ("gpt-neox-20b", {"rotary_pct": ..., "rope_parameters": {"partial_rotary_factor": 0.25}}),
+        ("falcon-7b", {"num_attention_heads": ..., "n_head": 71, "model_type": "RefinedWebModel"}),
+        (
+            "falcon-40b",
+            {"num_kv_heads": ..., "n_head_kv": 8, "model_type": "RefinedWeb", "new_decoder_architecture": ...},
+        ),
+        ("bloom-7b1", {"hidden_size": ..., "n_embed": 4096}),
+        ("mistral-7b", {"head_dim": None}),
+    ],
+)
+def test_other_spellings_of_a_config_make_the_same_workload(name: str, spelled: dict[str, object]) -> None:
+    assert transformer(changed(name, **spelled), seq=8, name=name) == transformer(name, seq=8)
+
+
 @given(new=st.integers(1, 12), cached=st.integers(0, 12), window=st.none() | st.integers(1, 30))
 def test_needed_fraction_counts_the_mask(new: int, cached: int, window: int | None) -> None:
     span = Span(1, new, cached)

@@ -49,7 +49,7 @@ def _attention(config: Config, hidden: int) -> Attention:
 
 
 def _experts(config: Config, hidden: int) -> Moe:
-    experts, size = config.size("n_routed_experts"), config.size("moe_intermediate_size")
+    experts, size = config.size("n_routed_experts", "num_local_experts"), config.size("moe_intermediate_size")
     shared = config.optional_size("n_shared_experts", least=0)
     return Moe(
         "mlp",

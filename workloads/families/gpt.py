@@ -111,9 +111,10 @@ def gpt_neox(config: Config) -> Architecture:
 
 
 def falcon(config: Config) -> Architecture:
-    """Falcon: multi-query (7B), grouped queries with two norms (40B), or sequential (RW)."""
+    """Falcon: multi-query (7B), grouped queries with two norms (40B, once called RefinedWeb), or sequential (RW)."""
     hidden, heads = config.size("hidden_size", "n_embed"), config.size("num_attention_heads", "n_head")
-    grouped_queries = config.flag("new_decoder_architecture", default=False)
+    once = config.text("model_type", default="") == "RefinedWeb"
+    grouped_queries = config.flag("new_decoder_architecture", default=once)
     if grouped_queries:
         kv_heads = config.size("num_kv_heads", "n_head_kv", default=heads)
     else:

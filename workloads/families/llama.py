@@ -53,7 +53,7 @@ def mistral(config: Config) -> Architecture:
 
 def mixtral(config: Config) -> Architecture:
     """Mixtral."""
-    hidden, experts = _hidden(config), config.size("num_local_experts")
+    hidden, experts = _hidden(config), config.size("num_local_experts", "num_experts")
     expert = gated_mlp("experts", hidden, config.size("intermediate_size"))
     router = Linear("gate", experts, hidden)
     native = (
@@ -186,7 +186,7 @@ def _qwen(
 
 
 def _qwen_experts(config: Config, shared: Mlp | None, shared_gate: Linear | None) -> Moe:
-    hidden, experts = _hidden(config), config.size("num_experts")
+    hidden, experts = _hidden(config), config.size("num_experts", "num_local_experts")
     expert = gated_mlp("experts", hidden, config.size("moe_intermediate_size"))
     router = Linear("gate", experts, hidden)
     return Moe("mlp", experts, config.size("num_experts_per_tok"), router, expert, shared, shared_gate)
