@@ -271,7 +271,7 @@ def _bars(
     ax.set_ylim(len(bars) - 0.5, -0.5)
     ax.set_xlim(0, float(start.max()) * 1.28)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, unit)))
-    ax.locator_params(axis="x", nbins=4)
+    ax.locator_params(axis="x", nbins=3)
     ax.tick_params(axis="x", labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -305,7 +305,7 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
         for x, y in zip(where, height[:, index], strict=True):
             ax.annotate(
                 f"{y:.2f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
-                rotation=90 if width * len(centre) < 0.12 * len(centre) else 0,
+                rotation=90 if width < 0.12 else 0,
             )  # fmt: skip
     ax.axhline(1.0, color="black", linewidth=1.0, linestyle="--", zorder=3)
     ax.set_xticks(centre, comparison.machines, fontsize=9)
@@ -350,13 +350,25 @@ def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = 
 
 def overview(result: Result, path: str | Path | None = None) -> Figure:
     """One page of a result: roofline where the machine has one, waterfall, latency and energy by op."""
-    figure = _new(10.0, 7.6)
-    grid = figure.add_gridspec(2, 1, height_ratios=[1.25, 1])
-    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    roofline(result, top.subplots())
+    if _has_points(result):
+        figure = _new(10.0, 7.6)
+        grid = figure.add_gridspec(2, 1, height_ratios=[1.25, 1])
+        roofline(result, figure.add_subfigure(grid[0]).subplots())
+        bottom = figure.add_subfigure(grid[1])
+    else:
+        figure = _new(10.0, 3.4)
+        bottom = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
     cells = bottom.subplots(1, 3, width_ratios=[1.3, 1, 1])
     waterfall(result, cells[0])
     dense = replace(result, plan=result.baseline.plan, prices=result.baseline.prices)
     stacked([dense, result], labels=["dense", "this"], axes=(cells[1], cells[2]))
     cells[2].tick_params(labelleft=False)
     return _done(figure, path)
+
+
+def _has_points(result: Result) -> bool:
+    try:
+        roofline_points(result)
+    except UnsupportedError:
+        return False
+    return True
