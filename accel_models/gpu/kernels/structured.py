@@ -37,7 +37,7 @@ class SemiStructured(ProductKernel):
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
         yield ~implies_nm(pattern_of(problem), 2, 4), NOT_24
-        step = np.maximum(8.0, 128.0 / problem[:, C.A_BITS])
+        step = np.maximum(8.0, 128.0 / np.floor(problem[:, C.A_BITS]))
         yield (problem[:, C.M] % 8 != 0) | (problem[:, C.K] % (2 * step) != 0), "M or K is no multiple of the 2:4 tile"
 
     def rate(self, problem: Floats) -> Floats:
