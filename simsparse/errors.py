@@ -26,9 +26,15 @@ class UnknownNameError(SimsparseError, LookupError):
     def near(cls, kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """Say that `name` is no `kind`, with the nearest of the `known` names."""
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or _sharing_a_part(name, known)[:5]
         hint = f"; near names: {', '.join(near)}" if near else f"; known: {', '.join(known[:40]) or 'none'}"
         return cls(f"no {kind} is named {name!r}{hint}")
+
+
+def _sharing_a_part(name: str, known: list[str]) -> list[str]:
+    """Dotted names with a part that is like one of `name`: `*.mpl.*` is near `layers.*.mlp.up_proj`."""
+    parts = [part for part in name.split(".") if part.strip("*?[]")]
+    return [other for other in known if any(difflib.get_close_matches(p, other.split("."), cutoff=0.6) for p in parts)]
 
 
 class UnsupportedError(SimsparseError):

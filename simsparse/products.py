@@ -11,7 +11,7 @@ import numpy as np
 
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.plan import PROBLEM_WIDTH, Alternative, Floats, Machine
-from simsparse.problems import gemm_problems
+from simsparse.problems import MAX_EXTENT, gemm_problems
 from simsparse.simulate import GemmEstimate, estimate_problems
 from simsparse.sparsity import parse
 
@@ -161,6 +161,18 @@ def read_products(path: str | Path, default: Style) -> Products:
     return Products(extents, chosen)
 
 
+def checked_extent(label: str, extent: int) -> int:
+    """The extent, if it is one.
+
+    Raises
+    ------
+    InputError
+    """
+    if not 1 <= extent <= MAX_EXTENT:
+        raise InputError.expected(label, extent, "from 1 to 2^40")
+    return extent
+
+
 def _check_header(path: str, names: Sequence[str]) -> None:
     optional = ["batch", *(item.name for item in fields(Style))]
     for label in ("M", "N", "K"):
@@ -177,9 +189,7 @@ def _extent(row: Mapping[str, str | None], label: str, where: str, default: str 
         extent = int(text)
     except ValueError:
         raise InputError.expected(f"{label} in {where}", text, "a whole number") from None
-    if not 1 <= extent <= 2**40:
-        raise InputError.expected(f"{label} in {where}", extent, "from 1 to 2^40")
-    return extent
+    return checked_extent(f"{label} in {where}", extent)
 
 
 def _style(texts: Sequence[str], default: Style, where: str) -> Style:

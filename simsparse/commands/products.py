@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from simsparse.plan import Machine
     from simsparse.products import PricedProducts
 
-_Extent = Annotated[int | None, typer.Argument(show_default=False)]
+_M = Annotated[int | None, typer.Argument(metavar="M", help="Rows of A: outputs.", show_default=False)]
+_N = Annotated[int | None, typer.Argument(metavar="N", help="Columns of B: tokens.", show_default=False)]
+_K = Annotated[int | None, typer.Argument(metavar="K", help="The reduction.", show_default=False)]
 _Pattern = Annotated[str, typer.Option("--sparsity", metavar="PATTERN", help="Pattern of the sparse operand.")]
 
 
@@ -38,9 +40,9 @@ def add_to(app: typer.Typer) -> None:
 
 def gemm(
     on: On,
-    m: _Extent = None,
-    n: _Extent = None,
-    k: _Extent = None,
+    m: _M = None,
+    n: _N = None,
+    k: _K = None,
     csv: Annotated[str | None, typer.Option(metavar="FILE", help="A table of products with columns M, N, K.")] = None,
     sparsity: _Pattern = "dense",
     sparse_operand: Annotated[str, typer.Option(metavar="A|B", help="Which operand has the pattern.")] = "A",
@@ -71,13 +73,14 @@ def gemm(
 
 
 def _extents(m: int | None, n: int | None, k: int | None) -> tuple[int, int, int, int]:
+    from simsparse.products import checked_extent
+
+    found = []
     for label, extent in (("M", m), ("N", n), ("K", k)):
         if extent is None:
             raise InputError(f"{label} is missing, expected M N K or --csv FILE")
-    assert m is not None
-    assert n is not None
-    assert k is not None
-    return m, n, k, 1
+        found.append(checked_extent(label, extent))
+    return found[0], found[1], found[2], 1
 
 
 def _of_one(machine: Machine, priced: PricedProducts, verbose: bool) -> Report:
