@@ -44,14 +44,12 @@ def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
     stretches: list[Ways] = []
     index = 0
     while index < len(workload.ops):
-        taken = _attention(workload.ops, index) if fusions.attention else 0
-        if taken:
-            ops = workload.ops[index : index + taken]
+        found = _attention(workload.ops, index) if fusions.attention else None
+        if found is not None:
+            ops, problem = found
+            taken = len(ops)
             apart = tuple(Site((op,), problem_of(op)) for op in ops)
-            score, value = ops[0], ops[-1]
-            assert isinstance(score, Contraction)
-            assert isinstance(value, Contraction)
-            stretches.append(((Site(tuple(ops), attention_problem(score, value)),), apart))
+            stretches.append(((Site(ops, problem),), apart))
         else:
             taken = _chain(workload.ops, index) if fusions.epilogue else 1
             stretches.append(((_fused(workload.ops[index : index + taken], readers),),))
@@ -59,18 +57,30 @@ def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
     return stretches
 
 
-def _attention(ops: Sequence[Op], index: int) -> int:
-    """How many ops from `index` on are one attention (score, streams between, value); 0 if none starts here."""
-    score = ops[index]
-    if not isinstance(score, Contraction) or score.kind is not ContractionKind.SCORE:
-        return 0
-    for end in range(index + 1, min(index + 5, len(ops))):
-        op = ops[end]
-        if op.layers != score.layers:
-            return 0
+def _attention(ops: Sequence[Op], index: int) -> tuple[tuple[Op, ...], Floats] | None:
+    """The attention that starts at `index`, forward or backward, with its problem; None if none starts there."""
+    first = ops[index]
+    if not isinstance(first, Contraction) or first.kind not in (ContractionKind.SCORE, ContractionKind.VALUE):
+        return None
+    # The backward pass starts with the gradient of the values and makes those of scores, keys and queries.
+    products = 2 if first.kind is ContractionKind.SCORE else 4
+    taken: list[Op] = []
+    found: list[Contraction] = []
+    for op in ops[index : index + 3 * products]:
+        if op.layers != first.layers:
+            return None
+        taken.append(op)
         if isinstance(op, Contraction):
-            return end - index + 1 if op.kind is ContractionKind.VALUE else 0
-    return 0
+            found.append(op)
+        if len(found) == products:
+            break
+    kinds = [op.kind for op in found]
+    score, value = ContractionKind.SCORE, ContractionKind.VALUE
+    if kinds == [score, value]:
+        return tuple(taken), attention_problem(found[0], found[1])
+    if kinds == [value, score, value, value]:
+        return tuple(taken), attention_problem(found[1], found[2])
+    return None
 
 
 def _chain(ops: Sequence[Op], index: int) -> int:

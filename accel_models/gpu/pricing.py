@@ -89,11 +89,15 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     splits = np.clip(np.floor(sms / (batch * blocks)), 1.0, np.maximum(1.0, np.floor(keys / 256.0)))
     share = batch * blocks * splits / sms
     padded = blocks * np.minimum(QUERY_BLOCK, np.ceil(queries / 16.0) * 16.0)
-    macs = batch * padded * keys * sizes * executed
+    # The backward pass makes the scores again and has four products of its own where the forward has two.
+    passes = np.where(problem[:, C.TRAIN_STAGE] > 0, 2.5, 1.0)
+    macs = batch * padded * keys * sizes * executed * passes
     core_s = macs / (mapping[:, Map.RATE] * mapping[:, Map.EFFICIENCY] * sms * clock)
-    issue_s = batch * padded * keys * executed * mapping[:, Map.ISSUE] / (sms * clock)
-    cache = batch * keys * sizes * mapping[:, Map.A_BYTES] * read
-    ends = batch * queries * sizes * mapping[:, Map.C_BYTES]
+    issue_s = batch * padded * keys * executed * mapping[:, Map.ISSUE] * passes / (sms * clock)
+    # Backward, keys, values, queries and outputs are read, and as many gradients written.
+    both = np.where(problem[:, C.TRAIN_STAGE] > 0, 2.0, 1.0)
+    cache = batch * keys * sizes * mapping[:, Map.A_BYTES] * read * both
+    ends = batch * queries * sizes * mapping[:, Map.C_BYTES] * both
     # A block passes over the whole cache, or over the part its causal mask leaves.
     l2 = cache * blocks * np.where(blocks > 1, problem[:, C.NEEDED], 1.0) + ends
     dram = cache + ends + problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
@@ -106,7 +110,7 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
     terms[rows, len(TERMS) + _DRAM], terms[rows, len(TERMS) + _L2] = dram, l2
     work.macs[rows] = macs
-    work.flops[rows] = 2.0 * batch * queries * keys * sizes
+    work.flops[rows] = 2.0 * batch * queries * keys * sizes * np.where(problem[:, C.TRAIN_STAGE] > 0, 2.0, 1.0)
     work.compulsory_bytes[rows] = dram
 
 
