@@ -92,6 +92,12 @@ class Workload:
                 raise InputError.expected(label, getattr(self, label), "at least 1")
         if not self.ops:
             raise InputError(f"workload {self.name!r} has no ops, expected at least one")
+        seen: dict[str, set[int]] = {}
+        for op in self.ops:
+            layers = seen.setdefault(op.name, set())
+            if not layers.isdisjoint(op.layers or (0,)):
+                raise InputError.expected("op", op.name, "a name that no other op of the workload has")
+            layers.update(op.layers or (0,))
 
     @cached_property
     def parameters(self) -> int:

@@ -212,7 +212,7 @@ def test_latent_attention_decodes_from_latents_alone() -> None:
     workload = transformer("deepseek-v2", phase="decode", batch=2, context=999)
     score = product(workload, "layers.*.self_attn.score")
     assert (score.gemm.batch, score.gemm.m, score.gemm.n, score.gemm.k) == (2, 1000, 128, 512 + 64)
-    assert product(workload, "layers.*.self_attn.value").gemm.m == 512
+    assert product(workload, "layers.*.self_attn.context").gemm.m == 512
     assert workload.kv_cache_bytes == 2 * 1000 * 60 * (512 + 64) * 2
     absorbed = [product(workload, f"layers.*.self_attn.kv_b_proj.absorb_{x}") for x in ("query", "value")]
     assert sum(op.a.elements for op in absorbed) == 512 * 128 * (128 + 128)

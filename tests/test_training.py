@@ -64,7 +64,7 @@ def test_a_pattern_on_the_weight_is_transposed_where_the_weight_is() -> None:
 
 def test_gradients_of_attention_sum_over_what_is_shared() -> None:
     step = transformer("llama-3-8b", phase="train", batch=2, seq=32)
-    score, value = "layers.*.self_attn.score", "layers.*.self_attn.value"
+    score, value = "layers.*.self_attn.score", "layers.*.self_attn.context"
     views = {
         f"{score}.grad_input": (2 * 8, 128, 4 * 32, 32),
         f"{score}.grad_weight": (2 * 8, 128, 32, 4 * 32),

@@ -2,7 +2,7 @@
 
 Score is `K · Qᵀ` with M cached tokens, N queries of all heads that share a key-value head, K the head size; value is
 `Vᵀ · P` with M the head size and K the cached tokens. Both are batched over sequences and key-value heads, so that
-what grouped queries reuse is seen. Their names are `MODULE.score`, `MODULE.softmax`, `MODULE.value`.
+what grouped queries reuse is seen. Their names are `MODULE.score`, `MODULE.softmax`, `MODULE.context`.
 """
 
 from __future__ import annotations
@@ -161,10 +161,10 @@ def _products(
     reads = (scores,) if position_bias is None else (scores, position_bias)
     flops = SOFTMAX_FLOPS * needed * scores.elements
     ops.stream(StreamKind.SOFTMAX, f"{module}.softmax", reads, (scores,), flops=flops)
-    out = ops.tensor(f"{module}.value.out", (batch, heads, shared, span.new, value_size))
+    out = ops.tensor(f"{module}.context.out", (batch, heads, shared, span.new, value_size))
     return ops.contraction(
         Contraction(
-            f"{module}.value", (*dims, ("d", value_size)), v, scores, out, plain_axes("bhtd"), plain_axes("bhgst"),
+            f"{module}.context", (*dims, ("d", value_size)), v, scores, out, plain_axes("bhtd"), plain_axes("bhgst"),
             plain_axes("bhgsd"), ContractionKind.VALUE, needed=needed, layers=ops.current_layers,
         )
     )  # fmt: skip

@@ -138,13 +138,12 @@ class _Backward:
     def _sum(self, op: Stream) -> Iterator[Op]:
         """A sum passes its gradient on as it is: only parameters, and terms that are read elsewhere too, need work."""
         gradient = self._taken(op.writes[0])
+        parts = tuple(_gradient(source) for source in op.reads if source.role is Role.WEIGHT)
+        if parts:
+            yield Stream(f"{op.name}.grad", op.kind, (gradient,), parts, float(gradient.elements), layers=op.layers)
         for source in op.reads:
             if source.role is Role.WEIGHT:
-                part = _gradient(source)
-                yield Stream(
-                    f"{op.name}.grad", op.kind, (gradient,), (part,), float(gradient.elements), layers=op.layers
-                )
-                self._grads[source.name] = part
+                self._grads[source.name] = _gradient(source)
             elif source.name in self._grads:
                 yield self._added(f"{op.name}.grad", gradient, self._grads[source.name], source.name, op.layers)
             else:
