@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -109,8 +109,17 @@ class Aliases(BaseModel):
 A = TypeVar("A", bound=_Alias)
 
 
-def _first(aliases: Sequence[A], text: str) -> A | None:
-    return next((alias for alias in aliases if alias.found_in(text)), None)
+class _Finder(Generic[A]):
+    """The first of some aliases that a text names; texts repeat from row to row, so answers are kept."""
+
+    def __init__(self, aliases: Sequence[A]) -> None:
+        self._aliases = aliases
+        self._known: dict[str, A | None] = {}
+
+    def find(self, text: str) -> A | None:
+        if text not in self._known:
+            self._known[text] = next((alias for alias in self._aliases if alias.found_in(text)), None)
+        return self._known[text]
 
 
 @lru_cache
@@ -130,6 +139,26 @@ class AliasReader:
         own, common = _table(self.path), _table(COMMON)
         return own.model_copy(update={"dtype": own.dtype + common.dtype, "model": own.model + common.model})
 
+    @cached_property
+    def _devices(self) -> _Finder[DeviceAlias]:
+        return _Finder(self.aliases.device)
+
+    @cached_property
+    def _dtypes(self) -> _Finder[DTypeAlias]:
+        return _Finder(self.aliases.dtype)
+
+    @cached_property
+    def _models(self) -> _Finder[ModelAlias]:
+        return _Finder(self.aliases.model)
+
+    @cached_property
+    def _systems(self) -> dict[str, _Finder[SystemAlias]]:
+        """By phase of the row."""
+        return {
+            phase: _Finder([alias for alias in self.aliases.system if not alias.phases or phase in alias.phases])
+            for phase in ("", "gemm", "op", *_ATTENTION, *_MODEL_PHASES)
+        }
+
     def reading(self, row: Measurement) -> Reading | Unreadable | None:
         """How to price a row; None where its device is none of the family's."""
         device = self._device(row.device)
@@ -140,7 +169,7 @@ class AliasReader:
         system = self._system(row)
         if system.reason:
             return Unreadable(system.reason)
-        dtype = _first(self.aliases.dtype, row.dtype)
+        dtype = self._dtypes.find(row.dtype)
         if dtype is None:
             return Unreadable(f"no type is known by {row.dtype!r}")
         sliced = row.pattern.startswith("slice:") and row.phase == "gemm"  # M, N, K are already the executed ones
@@ -161,12 +190,12 @@ class AliasReader:
     def _device(self, text: str) -> DeviceAlias | None:
         if text in machine_names() or text.endswith(".toml"):
             return DeviceAlias(match=".", machine=text) if _family_of(text) == self.aliases.family else None
-        return _first(self.aliases.device, text)
+        return self._devices.find(text)
 
     def _system(self, row: Measurement) -> SystemAlias:
         """The first entry for the system and phase; rows of unknown systems run on the fastest kernel."""
-        fitting = [alias for alias in self.aliases.system if not alias.phases or row.phase in alias.phases]
-        return _first(fitting, row.system) or SystemAlias(match=".")
+        known = self._systems.get(row.phase, self._systems[""])
+        return known.find(row.system) or SystemAlias(match=".")
 
     def _changes(self, row: Measurement) -> Changes:
         fields = ((self.aliases.threads_field, row.threads), (self.aliases.instances_field, row.instances))
@@ -176,7 +205,7 @@ class AliasReader:
         named = row.model or system.model
         if not named:
             return Unreadable("several ops timed together, and no model that names them")
-        alias = _first(self.aliases.model, named)
+        alias = self._models.find(named)
         if alias is None and named not in workload_names():
             return Unreadable(f"no workload is known by {named!r}")
         if row.devices is not None and row.devices > 1:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_machine  # noqa: F401  registers the machine "toy"
-import toy_model  # noqa: F401  registers the workload "toy-model"
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +22,8 @@ from simsparse.readings import GemmReading, ModelReading, Reader, Unreadable
 from simsparse.registry import registered
 from simsparse.simulate import estimate_gemm, simulate
 from simsparse.validate import ValidationReport, validate
+
+pytestmark = pytest.mark.usefixtures("toy")
 
 Row = Mapping[str, object]
 Write = Callable[..., Path]

@@ -1,0 +1,232 @@
+"""Sweeps: a table that does not depend on who made it when, that survives being killed, and errors of one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import psutil
+import pytest
+import toy_machine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simsparse import register, simulate
+from simsparse.errors import InputError, UnknownNameError
+from simsparse.grid import Grid, SweepSpec
+from simsparse.plan import Machine
+from simsparse.registry import Family
+from simsparse.specs import Figure, Spec
+from simsparse.sweep import Progress, run_sweep, sweep
+from simsparse.sweep_progress import said
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+TESTS = Path(__file__).parent
+SPEC: dict[str, object] = {
+    "workload": "toy-model",
+    "phase": ["prefill", "encode"],
+    "batch": [1, 4, 16],
+    "seq": [1, 128],
+    "machine": "toy",
+    "pattern": ["dense", "2:4", "unstructured:0.5"],
+    "on": ["*", "*.up_proj"],
+    "kernel": ["best", "2:4"],
+}
+
+
+class SwitchSpec(Spec):
+    family: Literal["switches"]
+    bytes_per_s: Figure[float]
+
+
+class Switch(toy_machine.Toy):
+    """A toy whose bandwidth is a figure of its spec."""
+
+    def __init__(self, spec: SwitchSpec) -> None:
+        self.name, self.bytes_per_s = spec.name, spec.bytes_per_s.value
+
+    def price_rows(self, *rows: object) -> object:
+        prices = super().price_rows(*rows)
+        prices.latency_s[:] = prices.level_bytes[:, 0] / self.bytes_per_s
+        return prices
+
+
+def build_switch(spec: Spec) -> Machine:
+    assert isinstance(spec, SwitchSpec)
+    return Switch(spec)
+
+
+def test_rows_stand_in_the_order_of_the_grid_and_equal_single_results() -> None:
+    table = sweep(SPEC)
+    points = list(Grid(SweepSpec.read(SPEC)).points(0, 144))
+    assert len(table) == len(points) == 144
+    for (_, row), point in zip(table.iterrows(), points, strict=True):
+        assert (row.batch, row.pattern, row.kernel) == (point.batch, point.pattern, point.kernel)
+        sparsity = {} if point.pattern == "dense" else {point.on: point.pattern}
+        options = {"phase": point.phase, "batch": point.batch, "seq": point.seq}
+        if point.kernel == "2:4" and point.pattern != "2:4":
+            assert row.error == "kernel '2:4' of toy runs no op of this workload: the pattern is not 2:4"
+            assert pd.isna(row.latency_s)
+            continue
+        result = simulate("toy-model", "toy", sparsity=sparsity, kernel=point.kernel, **options)
+        assert pd.isna(row.error)
+        assert (row.latency_s, row.dense_latency_s, row.energy_j) == (
+            result.latency_s, result.dense_latency_s, result.energy_j,
+        )  # fmt: skip
+        assert (row.speedup, row.bound, row.fits) == (result.speedup, result.bound, True)
+
+
+def test_a_second_process_changes_nothing(tmp_path: Path) -> None:
+    alone, together = (run_sweep(SPEC, tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2))
+    assert alone.read_bytes() == together.read_bytes()
+
+
+def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    first = run_sweep(SPEC, tmp_path, progress=seen.append).read_bytes()
+    assert [(p.done, p.resumed) for p in seen] == [(0, 0), (72, 0), (144, 0)]
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "parts").iterdir()}
+    longer = {**SPEC, "workload": "toy-model", "batch": SPEC["batch"], "phase": ["prefill", "encode", "train"]}
+    seen.clear()
+    run_sweep(longer, tmp_path, progress=seen.append)
+    assert [(p.done, p.resumed) for p in seen] == [(144, 144), (216, 144)]
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts
+    assert run_sweep(SPEC, tmp_path).read_bytes() == first
+
+
+def test_figures_of_specs_are_axes(tmp_path: Path) -> None:
+    (tmp_path / "switch.toml").write_text(
+        'name = "switch"\nfamily = "switches"\nbytes_per_s = { value = 1e12, source = "assumed: a test" }\n'
+    )
+    register(Family("switches", SwitchSpec, tmp_path, build_switch))
+    table = sweep({"workload": "toy-model", "machine": "switch", "set": {"bytes_per_s": [1e12, 2e12]}})
+    assert table["bytes_per_s"].tolist() == [1e12, 2e12]
+    assert table["latency_s"][0] == 2 * table["latency_s"][1]
+    wrong = sweep({"workload": "toy-model", "machine": ["switch"], "set": {"clock_hz": 1e9}})
+    assert wrong["error"][0].startswith("no field of machine 'switch' is named 'clock_hz'")
+
+
+LONG: dict[str, object] = {
+    "workload": "toy-model", "batch": list(range(1, 129)), "machine": "slow", "pattern": ["dense", "2:4"],
+}  # fmt: skip
+
+
+class Slow(toy_machine.Toy):
+    name = "slow"
+    pause_s = 0.0
+
+    def lower(self, *args: object, **options: object) -> object:
+        time.sleep(self.pause_s)
+        return super().lower(*args, **options)
+
+
+def sweep_slowly(out: str, jobs: str) -> None:
+    """Runs in another process."""
+    import toy_model
+
+    machine = Slow()
+    machine.pause_s = 0.01
+    for found in (machine, toy_model.ToyModels()):
+        register(found)
+    run_sweep(LONG, out, jobs=int(jobs))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_sweep_goes_on_and_ends_with_the_same_table(tmp_path: Path, jobs: int) -> None:
+    out = tmp_path / "out"
+    code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); import test_sweep; test_sweep.sweep_slowly(*sys.argv[1:])"
+    process = subprocess.Popen([sys.executable, "-c", code, str(out), str(jobs)])
+    deadline = time.monotonic() + 60
+    while not list(out.glob("parts/*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    made = {path: path.stat().st_mtime_ns for path in out.glob("parts/*.parquet")}
+    assert 1 <= len(made) < 4
+    assert not (out / "table.parquet").exists()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+
+    register(Slow())
+    table = run_sweep(LONG, out)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert len(list(out.glob("parts/*.parquet"))) == 4
+    assert table.read_bytes() == run_sweep(LONG, tmp_path / "other").read_bytes()
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut off"])
+def test_a_broken_part_is_named(tmp_path: Path, content: bytes) -> None:
+    run_sweep(SPEC, tmp_path)
+    part = min((tmp_path / "parts").iterdir())
+    part.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        run_sweep(SPEC, tmp_path)
+    assert str(error.value) == f"sweep part {str(part)!r} is broken, expected it whole: delete it and start again"
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"worload": "a"}, InputError, "sweep: unknown key 'worload', expected one of the fields of SweepSpec"),
+        ({"phase": "sleep"}, InputError, "sweep: phase.0 is 'sleep', expected: input should be 'prefill', 'decode'"),
+        ({"batch": 0}, InputError, "sweep: batch.0 is 0, expected: input should be greater than or equal to 1"),
+        ({"batch": [2.5]}, InputError, "sweep: batch.0 is 2.5, expected: input should be a valid integer"),
+        ({"batch": []}, InputError, "sweep: batch is [], expected"),
+        ({"pattern": ["2:4", "2:4"]}, InputError, "axis pattern is ['2:4', '2:4'], expected each value once"),
+        ({"pattern": "5:4"}, InputError, "pattern is '5:4', expected N from 0 to M in N:M"),
+        ({"dtype": "posit"}, InputError, "dtype is 'posit', expected one of"),
+        ({"machine": "tox"}, UnknownNameError, "no machine is named 'tox'; near names: toy"),
+        ({"workload": "toy-modle"}, UnknownNameError, "no workload is named 'toy-modle'; near names: toy-model"),
+        ({"batch": list(range(1, 300)), "seq": list(range(1, 100_000))}, InputError, "points of the sweep is"),
+    ],
+)
+def test_bad_specs_get_one_line(change: Mapping[str, object], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind) as error:
+        sweep({**SPEC, **change})
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_axes_and_files_get_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^sweep: field 'machine' is missing, expected SweepSpec to have it$"):
+        sweep({"workload": "toy-model"})
+    with pytest.raises(InputError, match=r"no readable TOML"):
+        sweep(tmp_path / "none.toml")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"expected a folder that can be written"):
+        run_sweep(SPEC, tmp_path / "file")
+    with pytest.raises(InputError, match=r"^jobs is 0, expected at least 1$"):
+        run_sweep(SPEC, tmp_path, jobs=0)
+
+
+def test_spec_files_nest_fields_as_toml_does(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text('workload = "toy-model"\nmachine = ["toy"]\n[set]\nmac_rate.fp16 = [1, 2]\nsm_count = 8\n')
+    assert SweepSpec.read(path).set == {"mac_rate.fp16": (1, 2), "sm_count": (8,)}
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_chunks_cover_the_grid_once(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 40), min_size=3, max_size=3))
+    batch, seq, context = (tuple(range(1, size + 1)) for size in sizes)
+    grid = Grid(SweepSpec(workload=("w",), machine=("m",), batch=batch, seq=seq, context=context))
+    assert [index for start, stop in grid.chunks for index in range(start, stop)] == list(range(len(grid)))
+    index = data.draw(st.integers(0, len(grid) - 1))
+    (point,) = grid.points(index, index + 1)
+    assert index == ((point.batch - 1) * sizes[1] + point.seq - 1) * sizes[2] + point.context - 1
+
+
+def test_progress_in_words() -> None:
+    assert said(Progress(40, 160, 20, 10.0)) == "2.0 points/s, 1:00 left"
+    assert said(Progress(20, 160, 20, 0.0)) == "20 found"
