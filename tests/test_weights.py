@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from simsparse.errors import InputError
 from simsparse.masks import measure
 from simsparse.ops import Stream
+from simsparse.registry import load_workload
 from simsparse.sites import Fusions, cover
 from simsparse.sparsity import DENSE, NM, Measured
 from simsparse.workload import Workload
@@ -201,7 +202,7 @@ def test_a_real_model_pruned_to_2_4_holds_2_4(minilm: Path, tmp_path: Path) -> N
     for real in pruned(minilm, folder, "2:4"):
         assert real.implies(NM(2, 4))
         assert real.row_cv == 0.0
-    workload = SOURCE.load(str(folder), seq=128)
+    workload = load_workload(str(folder), seq=128)
     sparse = {name for name, pattern in patterns(workload).items() if pattern == "0.50"}
     assert sparse == {("layers.*.mlp.intermediate.weight", layer) for layer in range(6)}
 

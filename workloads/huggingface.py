@@ -12,6 +12,7 @@ from simsparse.workload import Phase, Workload
 from workloads._config import Config, read_json, whole
 from workloads.architecture import Architecture, Patches
 from workloads.families import read
+from workloads.tensor_files import holds_weights
 from workloads.transformer import DEFAULT_LENGTH, Step, build
 
 SHIPPED = Path(__file__).parent / "configs"
@@ -190,11 +191,11 @@ class HuggingFaceSource:
         return list(shipped())
 
     def accepts(self, spec: str) -> bool:
-        """A shipped name, a JSON file, or a folder with a `config.json`."""
-        if spec in shipped():
+        """A shipped name, a JSON file, or a folder with a `config.json` and no weights (those are measured)."""
+        if spec in shipped() or spec.endswith(".json"):
             return True
         try:
-            return spec.endswith(".json") or (Path(spec) / "config.json").is_file()
+            return (Path(spec) / "config.json").is_file() and not holds_weights(Path(spec))
         except (OSError, ValueError):
             return False
 

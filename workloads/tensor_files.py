@@ -73,6 +73,11 @@ class StoredTensor:
         return np.memmap(self.file, dtype=stored, mode="r", offset=self.offset, shape=self.shape)
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder has safetensors under the names that Hugging Face gives them."""
+    return any((folder / name).is_file() for name in (SINGLE, INDEX))
+
+
 def stored_tensors(folder: str | Path) -> tuple[StoredTensor, ...]:
     """Every tensor of a folder with `model.safetensors` or `model.safetensors.index.json`, or of one file.
 

@@ -15,7 +15,7 @@ from simsparse.ops import Tensor
 from simsparse.sparsity import DENSE, HELD_NM, MEASURED_TILES, Measured, Pattern
 from simsparse.transforms import put_patterns
 from simsparse.workload import Workload
-from workloads.tensor_files import INDEX, SINGLE, StoredTensor, stored_tensors
+from workloads.tensor_files import StoredTensor, holds_weights, stored_tensors
 
 # Fewer zeros than this are accidents of training (a bf16 checkpoint has some), and no kernel gains from them.
 DENSE_ABOVE = 0.99
@@ -201,7 +201,7 @@ class WeightsSource:
         """Whether it is such a folder."""
         try:
             folder = Path(spec)
-            return (folder / "config.json").is_file() and any((folder / name).is_file() for name in (SINGLE, INDEX))
+            return (folder / "config.json").is_file() and holds_weights(folder)
         except (OSError, ValueError):
             return False
 
