@@ -146,7 +146,7 @@ def test_needed_fraction_counts_the_mask(new: int, cached: int, window: int | No
 
 def test_attention_products_show_what_grouped_queries_reuse() -> None:
     workload = transformer("llama-2-70b", phase="decode", batch=4, context=1000)
-    score, value = (product(workload, f"layers.*.self_attn.{x}") for x in ("score", "value"))
+    score, value = (product(workload, f"layers.*.self_attn.{x}") for x in ("score", "context"))
     assert (score.gemm.batch, score.gemm.m, score.gemm.n, score.gemm.k) == (4 * 8, 1001, 8, 128)
     assert (value.gemm.batch, value.gemm.m, value.gemm.n, value.gemm.k) == (4 * 8, 128, 8, 1001)
     assert score.a.role is Role.KV_CACHE
@@ -262,7 +262,7 @@ def test_fused_streams_follow_what_they_fuse_with() -> None:
             if isinstance(op, Contraction) and op.kind is ContractionKind.SCORE:
                 index = ops.index(op)
                 names = [after.name.rpartition(".")[2] for after in ops[index : index + 3]]
-                assert names == ["score", "softmax", "value"]
+                assert names == ["score", "softmax", "context"]
 
 
 def test_streams_have_the_bytes_of_their_tensors() -> None:
