@@ -75,6 +75,16 @@ class Capture:
         first = sorted(reads, key=lambda t: t.name not in made) if epilogue else reads
         self.add(Stream(name, kind, tuple(first), tuple(writes), flops=flops, epilogue=epilogue))
 
+    def join(self, first: int, name: str, kind: StreamKind) -> None:
+        """Make one stream of all ops from `first` on, if these are several streams that end in one result."""
+        parts = [op for op in self.ops[first:] if isinstance(op, Stream)]
+        if len(parts) < 2 or len(parts) < len(self.ops) - first:
+            return
+        made = {t.name for op in parts for t in op.writes}
+        reads = {t.name: t for op in parts for t in op.reads if t.name not in made}
+        flops = sum(op.flops for op in parts)
+        self.ops[first:] = [Stream(self.unique(name), kind, tuple(reads.values()), parts[-1].writes, flops=flops)]
+
     def workload(self, name: str, *, batch: int, tokens: int, dtype: DType, phase: Phase = Phase.ENCODE) -> Workload:
         """What was gathered, with attention marked and identical layers merged."""
         if not any(isinstance(op, Contraction) for op in self.ops):
