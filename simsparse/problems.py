@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from simsparse.dtypes import DType, dtype
 from simsparse.errors import InputError
 from simsparse.ops import (
+    MAX_BYTES,
     Contraction,
     ContractionKind,
     Op,
@@ -82,6 +84,10 @@ def gemm_problems(
     a = dtype(a_dtype)
     b = dtype(b_dtype) if b_dtype is not None else a
     c = dtype(c_dtype) if c_dtype is not None else _output_type(a, b)
+    pairs = combinations([np.asarray(extent, dtype=np.float64) for extent in (m, n, k)], 2)
+    largest = max(float(np.max(x * y * batch)) for x, y in pairs) * max(a.bits, b.bits, c.bits) / 8
+    if largest >= MAX_BYTES:
+        raise InputError.expected("M, N, K", f"{largest:.3g} bytes", "operands of fewer than 2^63 bytes")
     rows = _blank(len(m), ProblemKind.GEMM)
     for column, value in (
         (C.BATCH, batch), (C.M, m), (C.N, n), (C.K, k), (C.A_BITS, a.bits), (C.B_BITS, b.bits), (C.C_BITS, c.bits),
