@@ -13,18 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 
+from simsparse.activations import LINEAR_STREAMS, SUM_STREAMS, activation_bytes
 from simsparse.dtypes import DType, dtype
 from simsparse.errors import InputError
 from simsparse.ops import Contraction, ContractionKind, Op, Role, Stream, StreamKind, Tensor
 from simsparse.sparsity import DENSE
 from simsparse.workload import Phase, Weight, Workload
-from workloads._memory import is_activation, live_activation_bytes
 from workloads.convolution import conv_gradients
 
 FP32 = dtype("fp32")
-# Streams whose gradient follows from the output's alone; all others read their forward inputs again.
-_LINEAR = (StreamKind.GATHER, StreamKind.COPY, StreamKind.ROTARY)
-_SUMS = (StreamKind.RESIDUAL, StreamKind.BIAS)
 _LOSS_FLOPS = 8.0
 
 
@@ -59,8 +56,7 @@ def training_step(workload: Workload, optimizer: str | Optimizer = Optimizer.ADA
     """Forward, backward and update of a pass over a batch.
 
     Weights below 32 bits have an fp32 master copy, which the update reads and writes with the moments; both count as
-    `optimizer_bytes`, together with the gradients of all weights. `activation_bytes` is what the forward pass keeps for
-    the backward pass in all layers, plus the most that backward ops need on top at a time.
+    `optimizer_bytes`, together with the gradients of all weights.
 
     Raises
     ------
@@ -72,14 +68,13 @@ def training_step(workload: Workload, optimizer: str | Optimizer = Optimizer.ADA
         raise InputError.expected("phase of the forward pass", str(workload.phase), "prefill or encode")
     backward = [*_losses(workload.ops), *_Backward(workload.ops).walk()]
     updates = (_update(weight, rule) for weight in workload.weights)
-    saved = _saved(workload.ops)
-    apart = frozenset({name for name, _ in saved} | {f"{weight.tensor.name}.grad" for weight in workload.weights})
+    ops = (*workload.ops, *backward, *updates)
     return replace(
         workload,
         phase=Phase.TRAIN,
-        ops=(*workload.ops, *backward, *updates),
+        ops=ops,
         kv_cache_bytes=0.0,
-        activation_bytes=sum(saved.values()) + live_activation_bytes(backward, apart=apart),
+        activation_bytes=activation_bytes(ops),
         optimizer_bytes=sum(_state_bytes(w.tensor, rule) * w.count for w in workload.weights),
     )
 
@@ -111,7 +106,7 @@ class _Backward:
         for op in reversed(self._ops):
             if isinstance(op, Contraction):
                 yield from self._product(op)
-            elif isinstance(op, Stream) and op.kind in _SUMS:
+            elif isinstance(op, Stream) and op.kind in SUM_STREAMS:
                 yield from self._sum(op)
             elif isinstance(op, Stream):
                 yield self._stream(op)
@@ -158,7 +153,7 @@ class _Backward:
         parts = tuple(_gradient(t) for t in sources)
         for source, part in zip(sources, parts, strict=True):
             self._grads[source.name] = part
-        reads = (*gradients, *(() if op.kind in _LINEAR else sources), *indices, *waiting)
+        reads = (*gradients, *(() if op.kind in LINEAR_STREAMS else sources), *indices, *waiting)
         return Stream(f"{op.name}.grad", op.kind, reads, parts, flops=2.0 * op.flops, layers=op.layers)
 
     def _waits(self, tensor: Tensor, op: Stream) -> bool:
@@ -237,16 +232,3 @@ def _has_master(kind: DType) -> bool:
 def _state_bytes(tensor: Tensor, rule: Optimizer) -> float:
     state = 4.0 * (rule.moments + _has_master(tensor.dtype))
     return state * tensor.elements + tensor.dense_bytes
-
-
-def _saved(ops: Sequence[Op]) -> dict[tuple[str, tuple[int, ...]], float]:
-    """Bytes in all layers of what the backward pass reads again: inputs of products and of nonlinear streams."""
-    saved: dict[tuple[str, tuple[int, ...]], float] = {}
-    for op in ops:
-        if isinstance(op, Stream) and op.kind in (*_LINEAR, *_SUMS):
-            continue
-        for tensor in op.inputs:
-            if is_activation(tensor):
-                key = (tensor.name, op.layers)
-                saved[key] = max(saved.get(key, 0.0), tensor.dense_bytes * op.count)
-    return saved

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simsparse.activations import activation_bytes
 from simsparse.dtypes import DType
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.ops import StreamKind, Tensor
 from simsparse.workload import Phase, Workload
-from workloads._memory import live_activation_bytes
 from workloads._oplist import ACTIVATION_FLOPS, OpList
 from workloads.architecture import Architecture, Audio, Block, Embedding, Head, Norms, Patches, Stack
 from workloads.attention import Span, cross_attention, self_attention
@@ -81,7 +81,7 @@ def build(name: str, arch: Architecture, step: Step, kind: DType, cache_kind: DT
         name, step.phase, step.batch, _tokens(arch, step, length), kind, tuple(ops.ops),
         (*ops.weights, *(weight for weight in aside.weights if weight not in listed)),
         kv_cache_bytes=_cache_bytes(arch, step, length, cache_kind),
-        activation_bytes=live_activation_bytes(ops.ops),
+        activation_bytes=activation_bytes(ops.ops),
     )  # fmt: skip
 
 
