@@ -25,6 +25,7 @@ from accel_models.fpga.spec import Hardware as Hw
 from simsparse.plan import Floats
 
 Triple = tuple[float, float, float]
+Cycles = tuple[float, float, float, float]
 
 
 @njit(cache=True)
@@ -45,95 +46,134 @@ def streamed(tokens: float, macs: float, interleave: float, depth: float) -> flo
 
 
 @njit(cache=True)
-def weight_stationary(hw: Floats, m: float, n: float, groups: float, kept: float, held: float, tile_n: float) -> Triple:
-    """Array, issue and stall cycles: columns take outputs, rows the reduction, tokens stream through.
+def weight_stationary(hw: Floats, m: float, n: float, groups: float, kept: float, held: float, tile_n: float) -> Cycles:
+    """Cycles of a product whose outputs lie on columns and whose reduction lies on rows, while tokens stream through.
 
     Each element holds `held` groups of `kept` weights. A pass takes the tokens of a tile past the weights of
-    `rows · held` groups; the next weights shift in meanwhile where registers are double.
+    `rows · held` groups; those of the next pass shift in meanwhile where registers are double.
     """
-    rows, cols, interleave, depth, double = hw[Hw.ROWS], hw[Hw.COLS], hw[Hw.INTERLEAVE], hw[Hw.DEPTH], hw[Hw.DOUBLE]
-    tiles = math.ceil(n / tile_n)
-    last_n = n - (tiles - 1.0) * tile_n
-    full = math.floor(groups / (rows * held))
-    rest = groups - full * rows * held
-    array, issue, stall = 0.0, 0.0, 0.0
-    for part in range(2):
-        passes, in_element, rows_used = full, held, rows
-        if part == 1:
-            if rest <= 0.0:
-                break
-            passes, in_element = 1.0, math.ceil(rest / rows)
-            rows_used = math.ceil(rest / in_element)
-        macs = in_element * kept
-        loading = rows_used * macs
-        for edge in range(2):
-            count, tokens = (1.0, last_n) if edge == 1 else (tiles - 1.0, tile_n)
-            busy = streamed(tokens, macs, interleave, depth)
-            array += passes * count * (max(busy, loading) if double > 0.0 else busy + loading)
-            issue += passes * count * tokens * macs
-            stall += passes * count * (busy - tokens * macs)
-    blocks = math.ceil(m / cols)
-    return blocks * array, blocks * issue, blocks * stall
+    rows, cols, turns, depth, double = hw[Hw.ROWS], hw[Hw.COLS], hw[Hw.INTERLEAVE], hw[Hw.DEPTH], hw[Hw.DOUBLE]
+    passes = math.floor(groups / (rows * held))
+    rest = groups - passes * rows * held
+    macs, rest_held = held * kept, math.ceil(rest / rows)
+    rest_macs = rest_held * kept
+    load, rest_load = rows * macs, 0.0
+    if rest > 0.0:
+        rest_load = math.ceil(rest / rest_held) * rest_macs
+    first = load if passes > 0.0 else rest_load
+    blocks, tiles = math.ceil(m / cols), math.ceil(n / tile_n)
+    steady, issue, stall, last_busy = 0.0, 0.0, 0.0, 0.0
+    for edge in range(2):
+        count, tokens = (1.0, n - (tiles - 1.0) * tile_n) if edge == 1 else (tiles - 1.0, tile_n)
+        busy, rest_busy = streamed(tokens, macs, turns, depth), 0.0
+        # Full passes follow each other; the last of them precedes the rest, which precedes the first of what follows.
+        taken = passes * max(busy, load) if double > 0.0 else passes * (busy + load)
+        if rest > 0.0:
+            rest_busy = streamed(tokens, rest_macs, turns, depth)
+            if double == 0.0:
+                taken += rest_busy + rest_load
+            else:
+                taken += max(rest_busy, first)
+                if passes > 0.0:
+                    taken += max(busy, rest_load) - max(busy, load)
+        steady += count * taken
+        issue += count * tokens * (passes * macs + rest_macs)
+        stall += count * (passes * (busy - tokens * macs) + rest_busy - tokens * rest_macs)
+        last_busy = rest_busy if rest > 0.0 else busy
+    # The first weights have nothing to hide behind, and after the last pass none come.
+    ends = first - (max(last_busy, first) - last_busy) if double > 0.0 else 0.0
+    return blocks * steady, blocks * issue, blocks * stall, ends + rows * depth + cols - 1.0
+
+
+@njit(cache=True)
+def block_steps(outputs: float, moving: float, before: float, steps: Triple, hw: Floats) -> tuple[float, float]:
+    """Array and busy cycles of a block of `outputs` sums an element; `steps` are number, macs, and macs of the last.
+
+    `moving` cycles take the sums of a step to shift out, `before` those of the block before.
+    """
+    count, macs, last_macs = steps
+    first, last = in_turn(outputs, macs, hw[Hw.DEPTH]), in_turn(outputs, last_macs, hw[Hw.DEPTH])
+    if count == 1.0:
+        busy = last
+        return (max(last, before) if hw[Hw.DOUBLE] > 0.0 else last + moving), busy
+    busy = (count - 1.0) * first + last
+    if hw[Hw.DOUBLE] == 0.0:
+        return busy + count * moving, busy
+    return max(first, before) + (count - 2.0) * max(first, moving) + max(last, moving), busy
 
 
 @njit(cache=True)
 def output_stationary(
     hw: Floats, m: float, n: float, groups: float, kept: float, tile_n: float, tile_groups: float
-) -> Triple:
-    """Array, issue and stall cycles: rows take outputs, columns `interleave` tokens each, the reduction streams.
+) -> Cycles:
+    """Cycles of a product whose outputs lie on rows and `interleave` tokens on each column; the reduction streams.
 
-    After each tile of the reduction the sums shift out (and those to go on with, in), meanwhile where registers are
-    double.
+    After each tile of the reduction the sums shift out (and those to go on with, in), while the next step runs where
+    registers are double.
     """
-    rows, cols, interleave, depth, double = hw[Hw.ROWS], hw[Hw.COLS], hw[Hw.INTERLEAVE], hw[Hw.DEPTH], hw[Hw.DOUBLE]
-    tiles = math.ceil(n / tile_n)
+    rows, cols, turns, double = hw[Hw.ROWS], hw[Hw.COLS], hw[Hw.INTERLEAVE], hw[Hw.DOUBLE]
+    tiles, count = math.ceil(n / tile_n), float(math.ceil(groups / tile_groups))
+    steps = (count, tile_groups * kept, (groups - (count - 1.0) * tile_groups) * kept)
     last_n = n - (tiles - 1.0) * tile_n
-    steps = math.ceil(groups / tile_groups)
-    last_groups = groups - (steps - 1.0) * tile_groups
-    array, issue, stall = 0.0, 0.0, 0.0
-    for edge in range(2):
-        count, tokens = (1.0, last_n) if edge == 1 else (tiles - 1.0, tile_n)
-        full = math.floor(tokens / (cols * interleave))
-        rest = tokens - full * cols * interleave
-        for part in range(2):
-            blocks, outputs = (1.0, math.ceil(rest / cols)) if part == 1 else (full, interleave)
-            if outputs <= 0.0:
-                break
-            for end in range(2):
-                times, depth_groups = (1.0, last_groups) if end == 1 else (steps - 1.0, tile_groups)
-                macs = depth_groups * kept
-                busy, unloading = in_turn(outputs, macs, depth), rows * outputs
-                weight = count * blocks * times
-                array += weight * (max(busy, unloading) if double > 0.0 else busy + unloading)
-                issue += weight * outputs * macs
-                stall += weight * (busy - outputs * macs)
-    blocks_m = math.ceil(m / rows)
-    return blocks_m * array, blocks_m * issue, blocks_m * stall
+    of_tile, of_last = last_outputs(tile_n, cols, turns), last_outputs(last_n, cols, turns)
+    steady, issue, stall = 0.0, 0.0, 0.0
+    # The first tile follows the last of the outputs before, the others follow a full one.
+    for part in range(3):
+        times, tokens, before = 1.0, last_n, of_tile if tiles > 1 else of_last
+        if part < 2:
+            times, tokens, before = min(1.0, tiles - 1.0), tile_n, of_last
+            if part == 1:
+                times, before = max(0.0, tiles - 2.0), of_tile
+        full = float(math.floor(tokens / (cols * turns)))
+        rest = float(math.ceil((tokens - full * cols * turns) / cols))
+        for kind in range(3):
+            # The first block of a tile, the full blocks that follow it, and the rest.
+            blocks, outputs, previous = 1.0, rest, turns if full > 0.0 else before
+            if kind < 2:
+                blocks, outputs, previous = min(1.0, full), turns, before
+                if kind == 1:
+                    blocks, previous = max(0.0, full - 1.0), turns
+            if times * blocks == 0.0 or outputs == 0.0:
+                continue
+            array, busy = block_steps(outputs, rows * outputs, rows * previous, steps, hw)
+            steady += times * blocks * array
+            issue += times * blocks * outputs * groups * kept
+            stall += times * blocks * (busy - outputs * groups * kept)
+    # Nothing moves out during the very first step, and nothing runs while the last sums do.
+    first = in_turn(first_outputs(min(n, tile_n), cols, turns), steps[1] if count > 1.0 else steps[2], hw[Hw.DEPTH])
+    ends = rows * of_last - (max(first, rows * of_last) - first) if double > 0.0 else 0.0
+    over = math.ceil(m / rows)
+    return over * steady, over * issue, over * stall, ends + rows + cols - 2.0 + hw[Hw.DEPTH]
 
 
 @njit(cache=True)
-def skew(hw: Floats, p: Floats, held: float) -> float:
-    """Cycles of the wavefront and of what no other pass hides: first weights in, or last sums out.
+def first_outputs(tokens: float, cols: float, turns: float) -> float:
+    """Outputs an element has in the first block of some tokens."""
+    return float(min(turns, math.ceil(tokens / cols)))
 
-    Sums pass from row to row through the adder of each element; operands pass from element to element in one cycle.
+
+@njit(cache=True)
+def last_outputs(tokens: float, cols: float, turns: float) -> float:
+    """Outputs an element has in the last block of some tokens."""
+    rest = tokens - math.floor(tokens / (cols * turns)) * cols * turns
+    return float(math.ceil(rest / cols)) if rest > 0.0 else float(turns)
+
+
+@njit(cache=True)
+def cycles_of(hw: Floats, p: Floats, extents: Triple, held: float, tile_n: float, tile_groups: float) -> Cycles:
+    """Cycles of `extents` (outputs, tokens, groups) of one product, without its batch.
+
     `held` of 0 is output-stationary.
+
+    Steady cycles (issue, stall, and weights or sums that did not move in time), issue, stall, and what comes once: the
+    first weights or last sums, and the wavefront. Sums pass from row to row through the adder of each element, operands
+    from element to element in a cycle.
     """
-    rows, cols, depth, double = hw[Hw.ROWS], hw[Hw.COLS], hw[Hw.DEPTH], hw[Hw.DOUBLE]
+    m, n, groups = extents
     if held > 0.0:
-        macs = min(held, math.ceil(math.ceil(p[Product.K] / p[Product.GROUP]) / rows)) * p[Product.KEPT]
-        return float(rows * depth + cols - 1.0 + (rows * macs if double > 0.0 else 0.0))
-    outputs = min(hw[Hw.INTERLEAVE], math.ceil(p[Product.N] / cols))
-    return float(rows + cols - 2.0 + depth + (rows * outputs if double > 0.0 else 0.0))
-
-
-@njit(cache=True)
-def cycles_of(hw: Floats, p: Floats, held: float, tile_n: float, tile_groups: float) -> Triple:
-    """Array, issue and stall cycles of one product, without its batch."""
-    groups = math.ceil(p[Product.K] / p[Product.GROUP])
-    if held > 0.0:
-        cycles: Triple = weight_stationary(hw, p[Product.M], p[Product.N], groups, p[Product.KEPT], held, tile_n)
+        cycles: Cycles = weight_stationary(hw, m, n, groups, p[Product.KEPT], held, tile_n)
     else:
-        cycles = output_stationary(hw, p[Product.M], p[Product.N], groups, p[Product.KEPT], tile_n, tile_groups)
+        cycles = output_stationary(hw, m, n, groups, p[Product.KEPT], tile_n, tile_groups)
     return cycles
 
 
@@ -226,7 +266,6 @@ def search_tiles(hw: Floats, p: Floats, held: float, best: Floats) -> None:
         unit_m, unit_n, unit_g = hw[Hw.ROWS], hw[Hw.COLS] * hw[Hw.DEPTH], hw[Hw.ROWS]
     share = 0.5 if hw[Hw.DOUBLE] > 0.0 else 1.0
     groups = float(math.ceil(p[Product.K] / p[Product.GROUP]))
-    wave = skew(hw, p, held)
     last_n = 0.0
     for level_n in range(64):
         tile_n = halved(p[Product.N], level_n, unit_n)
@@ -241,8 +280,8 @@ def search_tiles(hw: Floats, p: Floats, held: float, best: Floats) -> None:
             values = min(tile_g * p[Product.GROUP], p[Product.K]) * tile_n
             if values * p[Product.B_BYTES] > share * hw[Hw.ACTIVATION_BUFFER]:
                 continue
-            array, _, _ = cycles_of(hw, p, held, tile_n, tile_g)
-            busy = p[Product.BATCH] * array + wave
+            steady, _, _, once = cycles_of(hw, p, (p[Product.M], p[Product.N], groups), held, tile_n, tile_g)
+            busy = p[Product.BATCH] * steady + once
             least = (min(unit_m, p[Product.M]), tile_n, tile_g)
             if least_time(hw, p, busy, least) < best[0]:
                 search_outputs(hw, p, held, busy, (unit_m, tile_n, tile_g), best)
@@ -279,14 +318,15 @@ def fill(hw: Floats, p: Floats, best: Floats, out: Floats) -> None:
     groups = math.ceil(p[Product.K] / p[Product.GROUP])
     tiles_m, tiles_n, tiles_k = counts(p, tile)
     a_reads, b_reads = reads(p, tile, outer)
-    array, issue, stall = cycles_of(hw, p, held, tile[1], tile[2])
+    of_tile, steady, issue, stall, once = 0.0, 0.0, 0.0, 0.0, 0.0
+    for extents in (tile, (p[Product.M], p[Product.N], float(groups))):
+        of_tile = steady
+        steady, issue, stall, once = cycles_of(hw, p, extents, held, tile[1], tile[2])
     if held > 0.0:
-        of_tile, _, _ = weight_stationary(hw, tile[0], tile[1], tile[2], kept, held, tile[1])
         a_feeds, b_feeds = float(tiles_n), math.ceil(p[Product.M] / hw[Hw.COLS])
         # Sums come and go once a pass.
         sums = 2.0 * math.ceil(groups / (hw[Hw.ROWS] * held))
     else:
-        of_tile, _, _ = output_stationary(hw, tile[0], tile[1], tile[2], kept, tile[1], tile[2])
         a_feeds = float(math.ceil(p[Product.N] / (hw[Hw.COLS] * hw[Hw.INTERLEAVE])))
         b_feeds, sums = math.ceil(p[Product.M] / hw[Hw.ROWS]), 2.0 * tiles_k - 1.0
     out[Map.DATAFLOW] = 0.0 if held > 0.0 else 1.0
@@ -298,8 +338,8 @@ def fill(hw: Floats, p: Floats, best: Floats, out: Floats) -> None:
     out[Map.HEAD_BYTES] = out[Map.A_TILE_BYTES] + out[Map.B_TILE_BYTES]
     out[Map.C_TILE_BYTES] = tile[0] * tile[1] * p[Product.C_BYTES]
     out[Map.A_BYTES], out[Map.B_BYTES], out[Map.C_BYTES] = traffic(p, a_reads, b_reads)
-    out[Map.TILE_CYCLES], out[Map.SKEW_CYCLES] = of_tile, skew(hw, p, held)
-    out[Map.ARRAY_CYCLES], out[Map.ISSUE_CYCLES], out[Map.STALL_CYCLES] = batch * array, batch * issue, batch * stall
+    out[Map.TILE_CYCLES], out[Map.SKEW_CYCLES] = of_tile, once
+    out[Map.ARRAY_CYCLES], out[Map.ISSUE_CYCLES], out[Map.STALL_CYCLES] = batch * steady, batch * issue, batch * stall
     fed = (
         a_feeds * p[Product.M] * groups * p[Product.A_GROUP_BYTES]
         + b_feeds * p[Product.K] * p[Product.N] * p[Product.B_BYTES]
@@ -312,13 +352,12 @@ def fill(hw: Floats, p: Floats, best: Floats, out: Floats) -> None:
 def search(hw: Floats, p: Floats, out: Floats) -> None:
     """Write the best mapping of one product."""
     best = np.full(6, np.inf)
-    if hw[Hw.DATAFLOW] != 1.0:
-        held = 1.0
-        while held == 1.0 or held * p[Product.KEPT] <= hw[Hw.MAX_M]:
+    for doubling in range(-1, 53):
+        held = 2.0**doubling if doubling >= 0 else 0.0
+        if doubling > 0 and held * p[Product.KEPT] > hw[Hw.MAX_M]:
+            break
+        if hw[Hw.DATAFLOW] != (1.0 if held > 0.0 else 0.0):
             search_tiles(hw, p, held, best)
-            held *= 2.0
-    if hw[Hw.DATAFLOW] != 0.0:
-        search_tiles(hw, p, 0.0, best)
     fill(hw, p, best, out)
 
 
