@@ -33,7 +33,10 @@ def si(value: float, unit: str, digits: int = 3) -> str:
     if value == 0:
         return f"0 {unit}"
     rounded = float(f"{value:.{digits - 1}e}")
-    power = min(max(math.floor(math.log10(abs(rounded)) / 3 + 1e-12), min(_PREFIXES)), max(_PREFIXES))
+    power = math.floor(math.log10(abs(rounded)) / 3 + 1e-12)
+    # Nobody thinks in kiloseconds.
+    if power not in _PREFIXES or (power > 0 and unit == "s"):
+        return f"{rounded:g} {unit}"
     scaled = rounded / 1000.0**power
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(scaled)) + 1e-12))
     return f"{scaled:.{decimals}f} {_PREFIXES[power]}{unit}"

@@ -87,6 +87,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: None) -> Path:
         (["gemm", "64", "64", "1.5", "--on", "toy"], "Invalid value for 'K'"),
         (["gemm", "64", "0", "64", "--on", "toy"], "N is 0, expected from 1 to 2^40"),
         (["gemm", str(2**70), "64", "64", "--on", "toy"], f"M is {2**70}, expected from 1 to 2^40"),
+        (["gemm", *["1099511627776"] * 3, "--on", "toy"], "expected operands of fewer than 2^63 bytes"),
         (["gemm", "--on", "toy", "--", "-5", "64", "64"], "M is -5, expected from 1 to 2^40"),
         ([*GEMM, "--sparse-operand", "C"], "sparse_operand is 'C', expected 'A' or 'B'"),
         ([*GEMM, "--accumulate", "fp8"], "accumulate is 'fp8', expected one of fp32, fp16, int32"),
