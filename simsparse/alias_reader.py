@@ -7,106 +7,33 @@ found in the text counts, case ignored. Types and models common to all families 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
+from simsparse.aliases import Alias, Aliases, DeviceAlias, DTypeAlias, ModelAlias, SystemAlias
 from simsparse.measurements import Measurement
-from simsparse.readings import AttentionReading, Changes, GemmReading, ModelReading, Reading, Unreadable
+from simsparse.readings import (
+    AnyReading,
+    AttentionReading,
+    Changes,
+    GemmReading,
+    ModelReading,
+    Reading,
+    SumReading,
+    Unreadable,
+)
 from simsparse.registry import load_spec, machine_names, registered, workload_names
 from simsparse.specs import checked, read_toml
 
-BEST = "best"
 COMMON = Path(__file__).parent / "data" / "aliases.toml"
 _ATTENTION = {"attention-prefill": "prefill", "attention-decode": "decode"}
 _MODEL_PHASES = ("prefill", "decode", "encode", "train")
 
 
-class _Alias(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    match: str = Field(min_length=1, description="Regular expression, searched in the text, case ignored.")
-
-    @field_validator("match")
-    @classmethod
-    def _compiles(cls, text: str) -> str:
-        try:
-            re.compile(text)
-        except re.error as error:
-            raise ValueError(f"a regular expression ({error})") from None
-        return text
-
-    def found_in(self, text: str) -> bool:
-        """Whether it names `text`."""
-        return re.search(self.match, text, re.IGNORECASE) is not None
-
-
-class DeviceAlias(_Alias):
-    """A device text and its machine, or the reason why none stands for it."""
-
-    machine: str = ""
-    reason: str = ""
-
-    @model_validator(mode="after")
-    def _says_one(self) -> Self:
-        if bool(self.machine) == bool(self.reason):
-            raise ValueError("a machine or a reason, not both")
-        return self
-
-
-class SystemAlias(_Alias):
-    """A system text and how its rows are run."""
-
-    kernel: str = Field(default=BEST, description="Of rows with a pattern.")
-    dense_kernel: str = Field(default=BEST, description="Of dense rows.")
-    weights: str = Field(default="B", pattern="^[AB]$", description="Which operand of a dense product is the weight.")
-    model: str = Field(default="", description="Workload of rows that name no model.")
-    phase: str = Field(default="", description="Phase to run instead of the row's.")
-    on: tuple[str, ...] = Field(default=(), description="Globs of the ops of a model that have the pattern.")
-    part: str = Field(default="", description="Glob of the contractions of a model that were timed.")
-    reason: str = Field(default="", description="Why its rows cannot be priced.")
-    phases: tuple[str, ...] = Field(default=(), description="Phases of rows that the entry is for; all if empty.")
-
-
-class DTypeAlias(_Alias):
-    """A text and its types."""
-
-    dtype: str
-    weight_dtype: str = ""
-
-
-class ModelAlias(_Alias):
-    """A text and its workload."""
-
-    workload: str = Field(description=r"May use groups of the match: `mobilenet-v1-\1`.")
-    on: tuple[str, ...] = Field(default=(), description="Globs of the ops that sources prune in such a model.")
-
-    def workload_of(self, text: str) -> str:
-        """The workload that `text` means."""
-        found = re.search(self.match, text, re.IGNORECASE)
-        return found.expand(self.workload) if found is not None else self.workload
-
-
-class Aliases(BaseModel):
-    """One table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: str = ""
-    threads_field: str = Field(default="", description="Spec field that takes the column `threads`.")
-    instances_field: str = Field(default="", description="Spec field that takes the column `instances`.")
-    device: tuple[DeviceAlias, ...] = ()
-    system: tuple[SystemAlias, ...] = ()
-    dtype: tuple[DTypeAlias, ...] = ()
-    model: tuple[ModelAlias, ...] = ()
-
-
-A = TypeVar("A", bound=_Alias)
+A = TypeVar("A", bound=Alias)
 
 
 class _Finder(Generic[A]):
@@ -159,7 +86,7 @@ class AliasReader:
             for phase in ("", "gemm", "op", *_ATTENTION, *_MODEL_PHASES)
         }
 
-    def reading(self, row: Measurement) -> Reading | Unreadable | None:
+    def reading(self, row: Measurement) -> AnyReading | Unreadable | None:
         """How to price a row; None where its device is none of the family's."""
         device = self._device(row.device)
         if device is None:
@@ -180,9 +107,9 @@ class AliasReader:
         common = Reading(device.machine, self._changes(row), kernel, pattern, dtype.dtype, dtype.weight_dtype)
         return self._by_phase(row, system, common)
 
-    def _by_phase(self, row: Measurement, system: SystemAlias, common: Reading) -> Reading | Unreadable:
-        if row.phase == "gemm":
-            return _gemm(row, system, common)
+    def _by_phase(self, row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
+        if row.phase == "gemm" or system.products:
+            return _products(row, system, common)
         if row.phase in _ATTENTION or row.phase in _MODEL_PHASES:
             return self._model(row, system, common)
         return Unreadable(f"no model runs phase {row.phase!r}" if row.phase else "a specification, not a run")
@@ -201,7 +128,7 @@ class AliasReader:
         fields = ((self.aliases.threads_field, row.threads), (self.aliases.instances_field, row.instances))
         return tuple((field, value) for field, value in fields if field and value is not None)
 
-    def _model(self, row: Measurement, system: SystemAlias, common: Reading) -> Reading | Unreadable:
+    def _model(self, row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
         named = row.model or system.model
         if not named:
             return Unreadable("several ops timed together, and no model that names them")
@@ -229,14 +156,22 @@ def _family_of(machine: str) -> str | None:
     return None if machine in registered().machines else load_spec(machine).family
 
 
-def _gemm(row: Measurement, system: SystemAlias, common: Reading) -> GemmReading | Unreadable:
+def _products(row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
+    """The product of a row, or those that its system times together."""
     if row.product is None:
         return Unreadable("M, N and K are not given")
-    if row.pattern == "dense" or row.pattern.startswith("slice:"):
-        operand = system.weights if common.weight_dtype else "A"
-    else:
-        operand = row.sparse_operand or "A"
-    if operand not in ("A", "B"):
-        return Unreadable(f"sparse operand {operand!r} is neither A nor B")
     bits = 16 if row.accumulate == "fp16" or "fp16 accumulate" in row.dtype else 32
-    return GemmReading(**vars(common), operand=operand, accumulate_bits=bits)
+    dense = GemmReading(
+        common.machine, common.changes, system.dense_kernel, "dense", common.dtype, common.weight_dtype,
+        system.weights if common.weight_dtype else "A", bits,
+    )  # fmt: skip
+    operand = row.sparse_operand or "A"
+    if common.pattern != "dense" and operand not in ("A", "B"):
+        return Unreadable(f"sparse operand {operand!r} is neither A nor B")
+    read = dense
+    if common.pattern != "dense":
+        read = replace(dense, kernel=common.kernel, pattern=common.pattern, operand=operand)
+    if not system.products:
+        return read
+    size = dict(zip("MNK", row.product, strict=True))
+    return SumReading(tuple(((size[p.m], size[p.n], size[p.k]), dense if p.dense else read) for p in system.products))

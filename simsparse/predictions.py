@@ -15,7 +15,7 @@ from simsparse.ops import ContractionKind
 from simsparse.outcomes import Outcome
 from simsparse.plan import Floats, Ints, Machine
 from simsparse.problems import attention_problem, gemm_problems
-from simsparse.readings import AttentionReading, GemmReading, ModelReading, Reading, Unreadable
+from simsparse.readings import AnyReading, AttentionReading, GemmReading, ModelReading, Reading, SumReading, Unreadable
 from simsparse.registry import load_machine, load_workload
 from simsparse.simulate import simulate, without_pattern
 from simsparse.sparsity import DENSE, Pattern, parse
@@ -25,27 +25,51 @@ Answer = Outcome | Unreadable
 _ON_SCORES = ("attn-block", "attn-token")
 
 
-def predict(rows: Sequence[Measurement], readings: Sequence[Reading | Unreadable]) -> list[Answer]:
+def predict(rows: Sequence[Measurement], readings: Sequence[AnyReading | Unreadable]) -> list[Answer]:
     """The outcome of each row, or why there is none."""
     answers: dict[int, Answer] = {}
-    products: dict[tuple[object, ...], list[_Product]] = defaultdict(list)
+    products: list[_Product] = []
     known: dict[Reading, Answer] = {}
     for index, (row, reading) in enumerate(zip(rows, readings, strict=True)):
-        if isinstance(reading, Unreadable):
-            answers[index] = reading
-        elif isinstance(reading, GemmReading):
-            if row.product is None:
-                answers[index] = Unreadable("M, N and K are not given")
-            else:
-                key = (reading.machine, reading.changes, reading.kernel)
-                products[key].append(_Product(index, row.product, reading))
-        else:
-            if reading not in known:
-                known[reading] = _one(reading)
-            answers[index] = known[reading]
-    for group in products.values():
-        answers |= _products(group)
+        match reading:
+            case Unreadable():
+                answers[index] = reading
+            case SumReading():
+                products.extend(_Product(index, *each) for each in reading.products)
+            case GemmReading() if row.product is not None:
+                products.append(_Product(index, row.product, reading))
+            case Reading():
+                if reading not in known:
+                    known[reading] = _one(reading)
+                answers[index] = known[reading]
+    answers |= _sums(products)
     return [answers[index] for index in range(len(rows))]
+
+
+def _sums(products: Sequence[_Product]) -> dict[int, Answer]:
+    """Outcomes of rows from those of their products, by index of row."""
+    alike: dict[tuple[object, ...], list[_Product]] = defaultdict(list)
+    for product in products:
+        alike[product.reading.machine, product.reading.changes, product.reading.kernel].append(product)
+    parts: dict[int, list[Answer]] = defaultdict(list)
+    for group in alike.values():
+        for product, answer in zip(group, _products(group), strict=True):
+            parts[product.index].append(answer)
+    return {index: _sum(found) for index, found in parts.items()}
+
+
+def _sum(parts: Sequence[Answer]) -> Answer:
+    """One after the other; without an outcome if one part has none."""
+    runs = [part for part in parts if isinstance(part, Outcome)]
+    if len(runs) < len(parts):
+        return next(part for part in parts if isinstance(part, Unreadable))
+    if len(runs) == 1:
+        return runs[0]
+    totals = {
+        name: sum(getattr(run, name) for run in runs)
+        for name in ("latency_s", "dense_latency_s", "energy_j", "dense_energy_j", "flops")
+    }
+    return replace(max(runs, key=lambda run: run.latency_s), **totals)
 
 
 def _one(reading: Reading) -> Answer:
@@ -126,7 +150,7 @@ def _part(work: Workload, glob: str) -> Workload:
 
 @dataclass(frozen=True)
 class _Product:
-    """One row of a product: which, its M, N and K, and how it is read."""
+    """A product of a row: which row, its M, N and K, and how it is read."""
 
     index: int
     shape: tuple[int, int, int]
@@ -146,31 +170,31 @@ class _Batch:
         return replace(self, problem=self.problem[index], dense=self.dense[index])
 
 
-def _products(rows: Sequence[_Product]) -> dict[int, Answer]:
-    """Outcomes of products that share machine and kernel, by index of row."""
+def _products(rows: Sequence[_Product]) -> list[Answer]:
+    """Outcomes of products that share machine and kernel, in the order of `rows`."""
     head = rows[0].reading
     try:
         machine = load_machine(head.machine, dict(head.changes))
     except SimsparseError as error:
-        return {row.index: Unreadable(str(error)) for row in rows}
+        return [Unreadable(str(error))] * len(rows)
     answers: dict[int, Answer] = {}
-    alike: dict[GemmReading, list[_Product]] = defaultdict(list)
-    for row in rows:
-        alike[row.reading].append(row)
+    alike: dict[GemmReading, list[int]] = defaultdict(list)
+    for position, row in enumerate(rows):
+        alike[row.reading].append(position)
     problems, dense = [], []
     kept: list[int] = []
     for reading, group in alike.items():
-        shapes = [row.shape for row in group]
+        shapes = [rows[position].shape for position in group]
         try:
             problems.append(_problems(shapes, reading, parse(reading.pattern), reading.weight_dtype or reading.dtype))
             dense.append(_problems(shapes, reading, DENSE, reading.dtype))
-            kept.extend(row.index for row in group)
+            kept.extend(group)
         except SimsparseError as error:
-            answers |= {row.index: Unreadable(str(error)) for row in group}
+            answers |= dict.fromkeys(group, Unreadable(str(error)))
     if kept:
         batch = _Batch(machine, head.kernel, np.concatenate(problems), np.concatenate(dense))
         answers |= dict(zip(kept, _priced(batch), strict=True))
-    return answers
+    return [answers[position] for position in range(len(rows))]
 
 
 def _problems(shapes: Sequence[tuple[int, int, int]], reading: GemmReading, pattern: Pattern, weight: str) -> Floats:

@@ -44,6 +44,18 @@ class GemmReading(Reading):
 
 
 @dataclass(frozen=True)
+class SumReading:
+    """Products timed together, one after the other: M, N and K of each, and how it is read."""
+
+    products: tuple[tuple[tuple[int, int, int], GemmReading], ...]
+
+    @property
+    def machine(self) -> str:
+        """That of all of them."""
+        return self.products[0][1].machine
+
+
+@dataclass(frozen=True)
 class ModelReading(Reading):
     """A step of a model.
 
@@ -81,9 +93,12 @@ class Unreadable:
     reason: str
 
 
+AnyReading = Reading | SumReading
+
+
 @runtime_checkable
 class Reader(Protocol):
     """Turns measurement rows of the devices it knows into readings."""
 
-    def reading(self, row: Measurement) -> Reading | Unreadable | None:
+    def reading(self, row: Measurement) -> AnyReading | Unreadable | None:
         """How to price a row; None where its device is somebody else's."""

@@ -17,7 +17,7 @@ from simsparse.errors import InputError, SimsparseError
 from simsparse.measurements import Measurement, Use, csv_files, names_one_pattern, read_measurements
 from simsparse.outcomes import in_metric
 from simsparse.predictions import Answer, predict
-from simsparse.readings import GemmReading, Reader, Reading, Unreadable
+from simsparse.readings import AnyReading, GemmReading, Reader, Unreadable
 from simsparse.registry import load_machine, machine_names, readers
 from simsparse.result import dumps
 
@@ -191,7 +191,7 @@ def _fits(text: str, globs: Sequence[str]) -> bool:
     return not globs or any(fnmatchcase(text.lower(), glob.lower()) for glob in globs)
 
 
-def read_row(row: Measurement, known: Sequence[Reader]) -> Reading | Unreadable:
+def read_row(row: Measurement, known: Sequence[Reader]) -> AnyReading | Unreadable:
     """Ask each reader; a device that is the name of a machine needs none."""
     for reader in known:
         reading = reader.reading(row)
@@ -202,7 +202,7 @@ def read_row(row: Measurement, known: Sequence[Reader]) -> Reading | Unreadable:
     return Unreadable(f"no machine is known by {row.device!r}")
 
 
-def _direct(row: Measurement) -> Reading | Unreadable:
+def _direct(row: Measurement) -> AnyReading | Unreadable:
     """A product on a machine that no reader speaks for: the kernel named like the system, else the fastest."""
     if row.phase != "gemm" or row.product is None:
         return Unreadable(f"no reader knows the machine {row.device!r}, and the row is no single product")
@@ -212,7 +212,7 @@ def _direct(row: Measurement) -> Reading | Unreadable:
     return GemmReading(row.device, (), kernel, pattern, row.dtype or "fp16", "", row.sparse_operand or "A", bits)
 
 
-def _row(source: Measurement, reading: Reading | Unreadable, answer: Answer) -> Row:
+def _row(source: Measurement, reading: AnyReading | Unreadable, answer: Answer) -> Row:
     machine = "" if isinstance(reading, Unreadable) else reading.machine
     predicted, kernel, reason = None, "", ""
     if isinstance(answer, Unreadable):

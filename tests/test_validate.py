@@ -229,6 +229,11 @@ dense_kernel = "dense"
 
 [[system]]
 match = '^SpMM'
+phases = ["train"]
+products = [{ m = "M", n = "N", k = "K" }, { m = "N", n = "K", k = "M", dense = true }]
+
+[[system]]
+match = '^SpMM'
 on = ["*.up_proj"]
 
 [[model]]
@@ -297,6 +302,25 @@ def test_models_are_simulated(reader: AliasReader, write: Write, monkeypatch: py
     expected = simulate("toy-model", "toy", sparsity={"*.up_proj": "2:4"}, phase="prefill", batch=4, seq=32)
     assert found.predicted == expected.speedup
     assert expected.speedup > 1
+
+
+def test_products_timed_together_are_added(reader: AliasReader, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registered(), "readers", [reader])
+    row = {
+        **GEMM,
+        "device": "toy card",
+        "system": "SpMM",
+        "phase": "train",
+        "pattern_text": "2:4",
+        "sparse_operand": "B",
+    }
+    dense = estimate_gemm("toy", 128, 256, 64)
+    sparse = estimate_gemm("toy", 64, 128, 256, pattern="2:4", sparse_operand="B")
+    (found,) = validate(write(row)).rows
+    assert math.isclose(found.predicted or 0, float(sparse.latency_s[0] + dense.latency_s[0]) / 1e-6)
+    (speedup,) = validate(write({**row, "metric": "speedup"})).rows
+    whole = float(sparse.dense_latency_s[0] + dense.latency_s[0])
+    assert math.isclose(speedup.predicted or 0, whole / float(sparse.latency_s[0] + dense.latency_s[0]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""Schema of alias tables: what the texts of measurement rows mean; see `simsparse.alias_reader`."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+BEST = "best"
+
+
+class Alias(BaseModel):
+    """An entry: what a text must contain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    match: str = Field(min_length=1, description="Regular expression, searched in the text, case ignored.")
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, text: str) -> str:
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise ValueError(f"a regular expression ({error})") from None
+        return text
+
+    def found_in(self, text: str) -> bool:
+        """Whether it names `text`."""
+        return re.search(self.match, text, re.IGNORECASE) is not None
+
+
+class DeviceAlias(Alias):
+    """A device text and its machine, or the reason why none stands for it."""
+
+    machine: str = ""
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _says_one(self) -> Self:
+        if bool(self.machine) == bool(self.reason):
+            raise ValueError("a machine or a reason, not both")
+        return self
+
+
+class ProductOfRow(BaseModel):
+    """One of several products of a row; M, N and K of each are columns of the row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    m: Literal["M", "N", "K"]
+    n: Literal["M", "N", "K"]
+    k: Literal["M", "N", "K"]
+    dense: bool = Field(default=False, description="Not sparse, whatever the row's pattern.")
+
+
+class SystemAlias(Alias):
+    """A system text and how its rows are run."""
+
+    kernel: str = Field(default=BEST, description="Of rows with a pattern.")
+    dense_kernel: str = Field(default=BEST, description="Of dense rows.")
+    weights: str = Field(default="B", pattern="^[AB]$", description="Which operand of a dense product is the weight.")
+    model: str = Field(default="", description="Workload of rows that name no model.")
+    phase: str = Field(default="", description="Phase to run instead of the row's.")
+    on: tuple[str, ...] = Field(default=(), description="Globs of the ops of a model that have the pattern.")
+    part: str = Field(default="", description="Glob of the contractions of a model that were timed.")
+    products: tuple[ProductOfRow, ...] = Field(
+        default=(), description="Products timed together, if not M x N x K alone."
+    )
+    reason: str = Field(default="", description="Why its rows cannot be priced.")
+    phases: tuple[str, ...] = Field(default=(), description="Phases of rows that the entry is for; all if empty.")
+
+
+class DTypeAlias(Alias):
+    """A text and its types."""
+
+    dtype: str
+    weight_dtype: str = ""
+
+
+class ModelAlias(Alias):
+    """A text and its workload."""
+
+    workload: str = Field(description=r"May use groups of the match: `mobilenet-v1-\1`.")
+    on: tuple[str, ...] = Field(default=(), description="Globs of the ops that sources prune in such a model.")
+
+    def workload_of(self, text: str) -> str:
+        """The workload that `text` means."""
+        found = re.search(self.match, text, re.IGNORECASE)
+        return found.expand(self.workload) if found is not None else self.workload
+
+
+class Aliases(BaseModel):
+    """One table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str = ""
+    threads_field: str = Field(default="", description="Spec field that takes the column `threads`.")
+    instances_field: str = Field(default="", description="Spec field that takes the column `instances`.")
+    device: tuple[DeviceAlias, ...] = ()
+    system: tuple[SystemAlias, ...] = ()
+    dtype: tuple[DTypeAlias, ...] = ()
+    model: tuple[ModelAlias, ...] = ()
