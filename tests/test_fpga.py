@@ -219,6 +219,15 @@ def test_nothing_beats_its_roofline(target: SatMachine, mnk: tuple[int, int, int
     assert (found.latency_s >= found.roofline_s * (1 - 1e-12)).all()
 
 
+@pytest.mark.parametrize("network", ["resnet-50", "mobilenet-v2"])
+def test_no_call_of_a_network_beats_its_roofline(network: str) -> None:
+    """With strided 1 x 1 and depthwise convolutions, fused epilogues and updates."""
+    plan = built().lower(bidirectional(load_workload(network, phase="train", batch=2), "2:4"))
+    found = built().price(plan)
+    assert (found.latency_s >= found.roofline_s * (1 - 1e-12)).all()
+    assert np.isfinite(plan.mapping).all()
+
+
 @quick
 @given(small_machines, extents, st.sampled_from([(1, 4), (2, 4), (1, 8), (3, 8), (6, 8)]))
 def test_fewer_kept_never_take_longer(target: SatMachine, mnk: tuple[int, int, int], nm: tuple[int, int]) -> None:
@@ -453,7 +462,7 @@ def test_a_design_that_exceeds_the_device_is_refused(changes: dict[str, object],
 def test_buffers_that_hold_no_tile_are_refused() -> None:
     with pytest.raises(InputError) as refusal:
         FAMILY.build(spec(weight_buffer_bytes=1024))
-    expected = "weight_buffer_bytes of machine 'sat-vcu1525' is 1024.0, expected at least 131072 bytes, to hold a tile"
+    expected = "weight_buffer_bytes of machine 'sat-vcu1525' is 1024.0, expected at least 262144 bytes, to hold a tile"
     assert str(refusal.value) == expected
 
 

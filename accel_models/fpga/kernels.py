@@ -44,6 +44,11 @@ def index_bits(n: Floats, m: Floats) -> Floats:
     return np.where(n < m, np.minimum(n * np.ceil(np.log2(np.maximum(m, 2.0))), m), 0.0)
 
 
+def reuse(problem: Floats) -> Floats:
+    """Elements im2col makes of each value that is read; strided 1 x 1 convolutions skip what they do not need."""
+    return np.maximum(problem[:, C.CONV_REUSE], 1.0)
+
+
 def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
     """What the schedule needs of each row, (len(problem), len(Product))."""
     sparse = n < m
@@ -56,7 +61,7 @@ def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
         (Product.BATCH, problem[:, C.BATCH]), (Product.M, problem[:, C.M]), (Product.N, problem[:, C.N]),
         (Product.K, problem[:, C.K]), (Product.KEPT, n), (Product.GROUP, m), (Product.A_GROUP_BYTES, kept_bytes),
         (Product.A_READ_BYTES, np.where(online, m * a_bits / 8, kept_bytes)),
-        (Product.B_BYTES, problem[:, C.B_BITS] / 8 / problem[:, C.CONV_REUSE]),
+        (Product.B_BYTES, problem[:, C.B_BITS] / 8 / reuse(problem)),
         (Product.C_BYTES, problem[:, C.C_BITS] / 8), (Product.SUM_BYTES, problem[:, C.ACCUMULATE_BITS] / 8),
         (Product.REDUCED, sparse), (Product.ONLINE, online),
     ):  # fmt: skip

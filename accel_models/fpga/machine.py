@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.fpga.columns import Mapping
-from accel_models.fpga.kernels import DenseKernel, NMKernel, StreamKernel
+from accel_models.fpga.kernels import DenseKernel, NMKernel, StreamKernel, reuse
 from accel_models.fpga.resources import check_buffers, check_resources, fabric_figures
 from accel_models.fpga.spec import Hardware, SatSpec, hardware_row
 from simsparse.machine import KernelMachine
@@ -177,5 +177,5 @@ def _compulsory_bytes(problem: Floats, fraction: Floats, gemm: NDArray[np.bool_]
     """Bytes of distinct operands and results, kept weights without indices."""
     m, n, k = problem[:, C.M], problem[:, C.N], problem[:, C.K]
     a = m * k * fraction * problem[:, C.A_BITS]
-    b = k * n * problem[:, C.B_BITS] / problem[:, C.CONV_REUSE]
+    b = k * n * problem[:, C.B_BITS] / reuse(problem)
     return np.where(gemm, problem[:, C.BATCH] * (a + b + m * n * problem[:, C.C_BITS]) / 8, 0.0)

@@ -14,7 +14,7 @@ from simsparse.errors import InputError, UnsupportedError
 from simsparse.specs import Figure, Spec, checked, read_toml
 
 COSTS = Path(__file__).parent / "constants" / "fabrics.toml"
-WIDEST_BYTES = 4.0
+WIDEST_BYTES = 8.0  # fp64 sums
 
 
 class PartCost(BaseModel):
