@@ -9,7 +9,7 @@ import pytest
 
 from simsparse.dtypes import dtype
 from simsparse.errors import InputError
-from simsparse.ops import Contraction, ContractionKind, GemmView, Role, Stream, Tensor, linear
+from simsparse.ops import Contraction, ContractionKind, GemmView, Role, Stream, StreamKind, Tensor, linear
 from simsparse.sites import Fusions, cover
 from simsparse.workload import Weight
 from workloads.convnet import SOURCE
@@ -204,3 +204,15 @@ def test_identical_layers_become_one_entry() -> None:
 def test_a_layer_whose_epilogue_lies_outside_stays_alone() -> None:
     # VGG's layers are single modules; merging them would part convolutions from their activations.
     assert not any(op.layers for op in SOURCE.load("vgg-19").ops)
+
+
+@pytest.mark.parametrize("name", ["resnet-18-cifar", "mobilenet-v2", "vgg-19-cifar"])
+def test_a_training_step_is_three_forward_passes_less_the_gradient_of_the_image(name: str) -> None:
+    forward, step = SOURCE.load(name, batch=4), SOURCE.load(name, batch=4, phase="train")
+    first = next(forward.contractions())
+    assert step.flops == 3 * forward.flops - first.flops
+    assert step.parameters == forward.parameters
+    # Norms of a training step take the statistics of the batch, in passes of their own.
+    norms = [op for op in step.ops if isinstance(op, Stream) and op.kind is StreamKind.NORM]
+    assert norms
+    assert not any(op.epilogue for op in norms)

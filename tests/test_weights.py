@@ -133,26 +133,35 @@ def test_names_that_are_the_same_need_no_config(tmp_path: Path) -> None:
 
 
 MEMORY = """
-import sys, psutil, resource, numpy as np
+import sys, psutil, numpy as np
 from simsparse.masks import measure
 from workloads.weights import measured_patterns
+
+def peak():  # of this program, unlike ru_maxrss, which remembers what forked it
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
 for kind in (np.float32, np.uint16):
     measure(np.zeros((64, 64), kind))
-before = psutil.Process().memory_info().rss
+resting, compiled = psutil.Process().memory_info().rss, peak()
 assert len(measured_patterns(sys.argv[1])) == 9
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+print(peak() - resting, peak() > compiled)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_at_most_three_times_the_largest_tensor(tmp_path: Path, root: Path) -> None:
     largest = np.ones((4096, 2048), np.float32)
     tensors = {f"layers.{i}.weight": largest[: 4096 >> (i % 3)] for i in range(8)}
     save_file(tensors | {"bits": np.ones((4096, 2048), np.float16)}, tmp_path / "model.safetensors")
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True, cwd=root
-    )
-    assert int(done.stdout) <= 3 * largest.nbytes
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    for _ in range(2):  # where the kernels had to be compiled, that was the peak: once more, from their cache
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+        taken, measuring_was_the_peak = done.stdout.split()
+        if measuring_was_the_peak == "True":
+            break
+    assert measuring_was_the_peak == "True"
+    assert int(taken) <= 3 * largest.nbytes
 
 
 # A real model ---------------------------------------------------------------------------------------------------------
