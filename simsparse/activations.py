@@ -1,4 +1,4 @@
-"""Memory that activations take while ops run: the live peak of a pass; in training also what is kept for the way back."""
+"""Memory that activations take while ops run: the live peak; in training also what is kept for the way back."""
 
 from __future__ import annotations
 
