@@ -14,6 +14,7 @@ from simsparse.sites import Fusions, cover
 from simsparse.workload import Weight
 from workloads.convnet import SOURCE
 from workloads.convolution import conv_gradients, convolution
+from workloads.huggingface import transformer
 from workloads.merging import merge_layers
 
 # Parameters as torchvision states them; FLOPs of the ImageNet networks as PyTorch's counter gives for transformers'
@@ -216,3 +217,12 @@ def test_a_training_step_is_three_forward_passes_less_the_gradient_of_the_image(
     norms = [op for op in step.ops if isinstance(op, Stream) and op.kind is StreamKind.NORM]
     assert norms
     assert not any(op.epilogue for op in norms)
+
+
+def test_the_small_vision_transformer_for_cifar_100() -> None:
+    patches, tokens, dim, wide = 3 * 4 * 4, 8 * 8 + 1, 512, 2048
+    layer = 4 * (dim * dim + dim) + 2 * dim * wide + wide + dim + 4 * dim
+    workload = transformer("vit-cifar100", batch=2)
+    assert workload.parameters == dim * patches + dim + dim + tokens * dim + 6 * layer + 2 * dim + 100 * dim + 100
+    products = 6 * tokens * (4 * dim * dim + 2 * dim * wide + 2 * tokens * dim)
+    assert workload.flops == 2 * 2 * (64 * patches * dim + products + 100 * dim)
