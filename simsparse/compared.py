@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from simsparse.errors import InputError
 from simsparse.result import Result
+
+_GAIN = 1.01  # less than that is none
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Comparison:
 
 
 def reason(result: Result) -> str:
-    """Why a result is as fast as it is: the share of time the patterned calls have, their main kernel, what bounds it.
+    """Why a result is as fast as it is: main kernel of the patterned calls, what bounds it, their share of the time.
 
-    Where a pattern stays on a kernel that stores everything dense, why the sparse ones were not taken.
+    Where that kernel gains nothing over dense: why the next one was not taken.
     """
     calls, time_s = result.plan.calls, result.prices.latency_s * result.counts
     patterned = [i for i, call in enumerate(calls) if call.pattern not in ("", "dense")]
@@ -77,13 +77,12 @@ def reason(result: Result) -> str:
     share = float(time_s[patterned].sum() / time_s.sum())
     main = max(patterned, key=lambda i: float(time_s[i]))
     call, bound = calls[main], result.prices.term_names[int(result.prices.bound[main])]
-    text = f"{call.kernel} is {bound}-bound, pattern in {share:.0%} of the time"
-    lost = [other for other in call.alternatives if other.kernel != call.kernel]
-    if call.format != "dense" or not lost:
+    text = f"{call.kernel}, {bound}-bound, {share:.0%} of the time"
+    latency_s = float(result.prices.latency_s[main])
+    if result.row_dense_latency_s[main] > latency_s * _GAIN or not call.alternatives:
         return text
-    slower = [other for other in lost if other.latency_s is not None]
+    slower = [(other.latency_s, other.kernel) for other in call.alternatives if other.latency_s is not None]
     if slower:
-        nearest = min(slower, key=lambda other: other.latency_s or np.inf)
-        times = (nearest.latency_s or np.inf) / float(result.prices.latency_s[main])
-        return f"{text}; {nearest.kernel} would take {times:.2f}×"
-    return f"{text}; {lost[0].kernel}: {lost[0].reason}"
+        nearest_s, kernel = min(slower)
+        return f"{text}; {kernel} takes {nearest_s / latency_s:.2f}× as long"
+    return f"{text}; {call.alternatives[0].kernel}: {call.alternatives[0].reason}"

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from simsparse.errors import InputError, UnsupportedError
-from simsparse.plan import PROBLEM_WIDTH, Alternative, Floats, Machine
+from simsparse.machine import KernelMachine
+from simsparse.plan import PROBLEM_WIDTH, Alternative, Floats, Machine, ProblemKind
 from simsparse.problems import MAX_EXTENT, gemm_problems
 from simsparse.simulate import GemmEstimate, estimate_problems
 from simsparse.sparsity import parse
@@ -111,7 +112,7 @@ def other_kernels(machine: Machine, priced: PricedProducts) -> list[Alternative]
     problem = priced.products.problems()[:1]
     taken = str(priced.estimate.kernel[0])
     found = []
-    for name in machine.kernel_names:
+    for name in _for_products(machine):
         if name == taken:
             continue
         try:
@@ -121,6 +122,13 @@ def other_kernels(machine: Machine, priced: PricedProducts) -> list[Alternative]
         else:
             found.append(Alternative(name, float(time_s), "slower"))
     return found
+
+
+def _for_products(machine: Machine) -> list[str]:
+    """Names of the kernels that are for products at all, as far as the machine tells."""
+    if isinstance(machine, KernelMachine):
+        return [kernel.name for kernel in machine.kernels if ProblemKind.GEMM in kernel.kinds]
+    return list(machine.kernel_names)
 
 
 def read_products(path: str | Path, default: Style) -> Products:

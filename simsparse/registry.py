@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -103,14 +103,23 @@ def adopt(added: _Registry) -> None:
 
 
 @lru_cache
-def _loaded(group: str) -> tuple[object, ...]:
-    return tuple(entry.load() for entry in sorted(entry_points(group=group), key=lambda entry: entry.name))
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group=group), key=lambda entry: entry.name))
+
+
+def _loaded(group: str) -> Iterator[object]:
+    """What the entry points of a group name, each imported when its turn comes."""
+    return (entry.load() for entry in _entries(group))
+
+
+@lru_cache
+def _installed_families() -> dict[str, Family]:
+    return {f.family: f for f in _loaded("simsparse.machines") if isinstance(f, Family)}
 
 
 def families() -> dict[str, Family]:
     """All families by name."""
-    found = {f.family: f for f in _loaded("simsparse.machines") if isinstance(f, Family)}
-    return found | _ADDED.families
+    return _installed_families() | _ADDED.families
 
 
 def sources() -> Iterator[Source]:

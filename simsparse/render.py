@@ -52,9 +52,9 @@ def times(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}×"
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), gap: int = 2) -> Table:
     """A plain table; cells are taken literally, columns named in `right` hold figures."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for title in titles:
         figures = title in right
         made.add_column(Text(title), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
@@ -273,17 +273,18 @@ def formats_table(rows: Sequence[FormatRow]) -> Table:
 
 def inventory_table(work: Workload, columns: Mapping[str, Sequence[object]]) -> RenderableType:
     """The ops of a workload and its totals."""
-    rows = [
+    titles = ["op", "kind", "count", "shape", "FLOPs", "pattern"]
+    rows: list[tuple[object, ...]] = [
         (op, kind, count, shape, si(flops, "FLOP") if flops else "", "" if pattern == "dense" else pattern)
-        for op, kind, count, shape, flops, pattern in zip(
-            *(columns[name] for name in ("op", "kind", "count", "shape", "flops", "pattern")), strict=True
-        )
+        for op, kind, count, shape, flops, pattern in zip(*(columns[title.lower()] for title in titles), strict=True)
     ]
+    if not any(row[-1] for row in rows):
+        titles, rows = titles[:-1], [row[:-1] for row in rows]
     head = f"{work.name}: {work.phase}, batch {work.batch}, {work.tokens} tokens, {work.dtype}"
     return _spaced(
         [
             Text("; ".join((head, *work.transforms))),
-            table(("op", "kind", "count", "shape", "FLOPs", "pattern"), rows, right=("count", "shape", "FLOPs")),
+            table(titles, rows, right=("count", "shape", "FLOPs"), gap=1),
             _lines([("parameters", f"{work.parameters:,}"), ("FLOPs", f"{work.flops:,}")]),
         ]
     )

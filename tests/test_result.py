@@ -140,7 +140,7 @@ def test_compare_says_why() -> None:
     grid = Comparison.of(results, patterns)
     assert [row["speedup"] for row in grid.rows()] == [1.0, results[1].speedup, 1.0]
     assert reason(results[0]) == "compute-bound"
-    assert reason(results[1]) == "2:4 is compute-bound, pattern in 95% of the time"
+    assert reason(results[1]) == "2:4, compute-bound, 95% of the time"
     assert reason(results[2]).endswith("; 2:4: the pattern is not 2:4")
     with pytest.raises(simsparse.InputError, match="results is 3, expected a positive multiple of the 2 patterns"):
         Comparison.of(results, patterns[:2])

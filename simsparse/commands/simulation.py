@@ -91,6 +91,7 @@ def compare(
     context: Context = None,
     dtype: DTypeName = "fp16",
     kernel: Kernel = "best",
+    set_: Set = None,
     form: FormatOption = None,
     output: Output = None,
     plot: Plot = None,
@@ -99,6 +100,7 @@ def compare(
     """Patterns times machines: the speedup of each, and why."""
     check_picture(plot)
     load_plugins(plugin)
+    from simsparse.registry import load_machine
     from simsparse.result import dumps
     from simsparse.simulate import compare as run
     from simsparse.sparsity import parse
@@ -106,9 +108,11 @@ def compare(
     wanted = [parse(text) for text in patterns.split(",") if text.strip()]
     if not wanted:
         raise InputError.expected("--patterns", patterns, "at least one pattern")
-    with working(f"comparing {len(wanted) * len(on)} pairs"):
+    changes = read_changes(set_)
+    machines = [load_machine(name, changes) for name in on]
+    with working(f"comparing {len(wanted) * len(machines)} pairs"):
         results = run(
-            workload, on, wanted, on=ops, kernel=kernel,
+            workload, machines, wanted, on=ops, kernel=kernel,
             phase=phase, batch=batch, seq=seq, context=context, dtype=dtype,
         )  # fmt: skip
 
