@@ -14,14 +14,15 @@ from typing import Literal
 import pandas as pd
 import psutil
 import pytest
+import slow_sweep
 import toy_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simsparse import register, simulate
+from simsparse import register, simulate, versions
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.grid import Grid, SweepSpec
-from simsparse.plan import Machine
+from simsparse.plan import Machine, Provenance
 from simsparse.registry import Family
 from simsparse.specs import Figure, Spec
 from simsparse.sweep import Progress, run_sweep, sweep
@@ -29,7 +30,6 @@ from simsparse.sweep_progress import said
 
 pytestmark = pytest.mark.usefixtures("toy")
 
-TESTS = Path(__file__).parent
 SPEC: dict[str, object] = {
     "workload": "toy-model",
     "phase": ["prefill", "encode"],
@@ -114,36 +114,9 @@ def test_figures_of_specs_are_axes(tmp_path: Path) -> None:
     assert wrong["error"][0].startswith("no field of machine 'switch' is named 'clock_hz'")
 
 
-LONG: dict[str, object] = {
-    "workload": "toy-model", "batch": list(range(1, 129)), "machine": "slow", "pattern": ["dense", "2:4"],
-}  # fmt: skip
-
-
-class Slow(toy_machine.Toy):
-    name = "slow"
-    pause_s = 0.0
-
-    def lower(self, *args: object, **options: object) -> object:
-        time.sleep(self.pause_s)
-        return super().lower(*args, **options)
-
-
-def sweep_slowly(out: str, jobs: str) -> None:
-    """Runs in another process."""
-    import toy_model
-
-    machine = Slow()
-    machine.pause_s = 0.01
-    for found in (machine, toy_model.ToyModels()):
-        register(found)
-    run_sweep(LONG, out, jobs=int(jobs))
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_killed_sweep_goes_on_and_ends_with_the_same_table(tmp_path: Path, jobs: int) -> None:
+def test_a_killed_sweep_goes_on_and_ends_with_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); import test_sweep; test_sweep.sweep_slowly(*sys.argv[1:])"
-    process = subprocess.Popen([sys.executable, "-c", code, str(out), str(jobs)])
+    process = subprocess.Popen([sys.executable, slow_sweep.__file__, str(out), "2"])
     deadline = time.monotonic() + 60
     while not list(out.glob("parts/*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -156,11 +129,12 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_same_table(tmp_path: Path, job
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
 
-    register(Slow())
-    table = run_sweep(LONG, out)
+    monkeypatch.setattr(versions, "_code_digest", slow_sweep.same_code)
+    register(slow_sweep.Slow(0.0))
+    table = run_sweep(slow_sweep.SPEC, out)
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert len(list(out.glob("parts/*.parquet"))) == 4
-    assert table.read_bytes() == run_sweep(LONG, tmp_path / "other").read_bytes()
+    assert table.read_bytes() == run_sweep(slow_sweep.SPEC, tmp_path / "other").read_bytes()
     assert not list(out.rglob("*.tmp"))
 
 
@@ -195,6 +169,23 @@ def test_bad_specs_get_one_line(change: Mapping[str, object], kind: type[Excepti
         sweep({**SPEC, **change})
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_versions_follow_code_specs_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(**axes: object) -> str:
+        return versions.sweep_version(SweepSpec.model_validate({**SPEC, **axes}))
+
+    first = version()
+    assert version(batch=[7]) == first  # points have their own hash
+    mask = tmp_path / "mask.npy"
+    mask.write_bytes(b"a")
+    with_mask = version(pattern=f"mask:{mask}")
+    mask.write_bytes(b"abc")
+    assert len({first, with_mask, version(pattern=f"mask:{mask}")}) == 3
+    monkeypatch.setattr(toy_machine.Toy, "provenance", Provenance("another-spec", "no-constants"))
+    other_spec = version()
+    monkeypatch.setattr(versions, "_code_digest", slow_sweep.same_code)
+    assert len({first, other_spec, version()}) == 3
 
 
 def test_missing_axes_and_files_get_one_line(tmp_path: Path) -> None:
