@@ -66,6 +66,9 @@ class Workload:
         What memory holds besides the weights while the step runs; activation is the live peak, not the sum.
     devices : int
         How many devices share the work (tensor or pipeline parallel); ops are those of one of them.
+    stages : int
+        Into how many stages a naive pipeline cuts it: ops are those of all stages in turn (of one device each), memory
+        and weights are of the largest stage, and while one stage works the others idle. Divides `devices`.
     transforms : tuple of str
         What was done to the extracted model, in order, as text.
     origin : Workload, optional
@@ -83,6 +86,7 @@ class Workload:
     activation_bytes: float = 0.0
     optimizer_bytes: float = 0.0
     devices: int = 1
+    stages: int = 1
     transforms: tuple[str, ...] = ()
     origin: Workload | None = None
 
@@ -90,6 +94,8 @@ class Workload:
         for label in ("batch", "tokens", "devices"):
             if getattr(self, label) < 1:
                 raise InputError.expected(label, getattr(self, label), "at least 1")
+        if self.stages < 1 or self.devices % self.stages:
+            raise InputError.expected("stages", self.stages, f"a divisor of {self.devices} devices")
         if not self.ops:
             raise InputError(f"workload {self.name!r} has no ops, expected at least one")
         seen: dict[str, set[int]] = {}
