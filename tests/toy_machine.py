@@ -9,9 +9,9 @@ import numpy as np
 import simsparse
 from simsparse.machine import Kernel, KernelMachine, Refusal
 from simsparse.occupancy import implies_nm
-from simsparse.plan import Floats, Ints, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import Floats, Ints, Prices, ProblemKind, Provenance
+from simsparse.plan import ProblemColumn as C
 
-C = ProblemColumn
 FLOPS_PER_S, BYTES_PER_S, JOULES_PER_FLOP, JOULES_PER_BYTE, IDLE_W = 100e12, 1e12, 1e-12, 1e-10, 50.0
 
 
@@ -36,30 +36,25 @@ class TwoOfFour(Dense):
 
 
 class Toy(KernelMachine):
-    name = "toy"
-    kernels = (Dense(), TwoOfFour())
-    memory_bytes = 16e9
+    name, kernels, memory_bytes, dram_bytes_per_s = "toy", (Dense(), TwoOfFour()), 16e9, BYTES_PER_S
     provenance = Provenance("toy-spec", "no-constants", unverified=("memory_bytes",))
-    dram_bytes_per_s = BYTES_PER_S
 
     def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
         return FLOPS_PER_S * (2 if sparse else 1)
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
-        batch, m, n, k = (problem[:, c] for c in (C.BATCH, C.M, C.N, C.K))
+        batch, m, n, k, bits_a, bits_b, bits_c = (problem[:, column] for column in range(C.BATCH, C.COMPUTE))
         product = problem[:, C.KIND] == ProblemKind.GEMM
         flops = np.where(product, 2 * batch * m * n * k, problem[:, C.STREAM_FLOPS])
-        a, b, c = m * k * problem[:, C.A_BITS], n * k * problem[:, C.B_BITS], m * n * problem[:, C.C_BITS]
-        moved = np.where(
-            product, batch * (a * mapping[:, 1] + b + c) / 8, problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
-        )
-        terms = np.stack([flops / mapping[:, 0] / FLOPS_PER_S, moved / BYTES_PER_S], axis=1)
-        energy = np.stack(
-            [flops / mapping[:, 0] * JOULES_PER_FLOP, moved * JOULES_PER_BYTE, terms.max(1) * IDLE_W], axis=1
-        )
+        operands = batch * (m * k * bits_a * mapping[:, 1] + n * k * bits_b + m * n * bits_c) / 8
+        moved = np.where(product, operands, problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES])
+        done = flops / mapping[:, 0]
+        terms = np.stack([done / FLOPS_PER_S, moved / BYTES_PER_S], axis=1)
+        time = terms.max(axis=1)
+        energy = np.stack([done * JOULES_PER_FLOP, moved * JOULES_PER_BYTE, time * IDLE_W], axis=1)
         return Prices(
-            terms.max(1), energy.sum(1), energy[:, :2].sum(1), terms, terms.argmax(1), moved[:, None], terms.max(1), flops,
-            energy, ("compute", "dram"), ("dram",), ("arithmetic", "dram", "idle"),
+            time, energy.sum(1), energy[:, :2].sum(1), terms, terms.argmax(1), moved[:, None], time, flops, energy,
+            ("compute", "dram"), ("dram",), ("arithmetic", "dram", "idle"),
         )  # fmt: skip
 
 

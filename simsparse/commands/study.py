@@ -31,7 +31,7 @@ def sweep(
 
     with progress_bar() as watch:
         table = run_sweep(spec, out, jobs=jobs, progress=watch)
-    typer.echo(f"{pq.read_metadata(table).num_rows} points in {table}")
+    typer.echo(f"{pq.read_metadata(table).num_rows} rows in {table}")
 
 
 def validate(
