@@ -16,8 +16,7 @@ FLOPS_PER_S, BYTES_PER_S, JOULES_PER_FLOP, JOULES_PER_BYTE, IDLE_W = 100e12, 1e1
 
 
 class Dense(Kernel):
-    name = "dense"
-    kinds = tuple(ProblemKind)
+    name, kinds = "dense", tuple(ProblemKind)
     rate, stored = 1.0, 1.0  # arithmetic per second and bytes of A, both over dense
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
