@@ -114,8 +114,15 @@ class Result:
 
     @property
     def tokens_per_j(self) -> float:
-        """Tokens (images) of the step over its energy."""
-        return self.workload.tokens / (self.energy_j * self.workload.devices)
+        """Tokens (images) of the step over the energy of all devices."""
+        return self.workload.tokens / self.all_devices_energy_j
+
+    @property
+    def all_devices_energy_j(self) -> float:
+        """Of the whole step on all devices; in a pipeline the stages that wait burn their idle power."""
+        idle_j = self.energy_j - float(self.prices.dynamic_j @ self.counts)
+        beside = self.workload.devices // self.workload.stages
+        return beside * (self.energy_j + (self.workload.stages - 1) * idle_j)
 
     @property
     def bound(self) -> str:
