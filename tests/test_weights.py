@@ -21,6 +21,7 @@ from simsparse.sites import Fusions, cover
 from simsparse.sparsity import DENSE, NM, Measured
 from simsparse.workload import Workload
 from workloads.convnet import SOURCE as CONVNETS
+from workloads.huggingface import SOURCE as CONFIGS
 from workloads.huggingface import transformer
 from workloads.prune import prune, prune_folder
 from workloads.weights import SOURCE, combined, measured_patterns, with_measured
@@ -90,6 +91,23 @@ def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(LLAMA | {"intermediate_size": 96}))
     with pytest.raises(InputError, match=r"tensor 'model.layers.0.mlp.gate_proj.weight' .* of shape \(64, 32\), exp"):
         SOURCE.load(str(folder))
+
+
+def test_a_file_of_weights_finds_its_config_and_pickles_say_what_to_do(tmp_path: Path) -> None:
+    folder = llama_folder(tmp_path / "tiny", normal)
+    file = folder / "model.safetensors"
+    assert SOURCE.accepts(str(file))
+    assert SOURCE.load(str(file), seq=8).flops == SOURCE.load(str(folder), seq=8).flops
+    file.rename(folder / "pytorch_model.bin")
+    for spec in (folder, folder / "pytorch_model.bin"):
+        assert SOURCE.accepts(str(spec))
+        assert not CONFIGS.accepts(str(spec))
+        with pytest.raises(InputError, match=r"'pytorch_model.bin' is a pickle"):
+            SOURCE.load(str(spec))
+    assert CONFIGS.accepts(str(folder / "config.json"))
+    (tmp_path / "alone.safetensors").write_bytes((folder / "pytorch_model.bin").read_bytes())
+    with pytest.raises(InputError, match=r"expected a file with its config.json beside it"):
+        SOURCE.load(str(tmp_path / "alone.safetensors"))
 
 
 def test_experts_of_a_layer_are_one_pattern(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ STORED_TYPES = {
     "I64": "<i8", "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1",
 }  # fmt: skip
 BIT_FLOATS = frozenset({"BF16", "F8_E4M3", "F8_E5M2"})
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# Suffixes of files that PyTorch's own format, a pickle, comes in.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class StoredTensor:
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder has safetensors under the names that Hugging Face gives them."""
-    return any((folder / name).is_file() for name in (SINGLE, INDEX))
+    """Whether a folder has files of weights, readable here or not."""
+    return folder.is_dir() and any(path.suffix in (".safetensors", *PICKLES) for path in folder.iterdir())
 
 
 def stored_tensors(folder: str | Path) -> tuple[StoredTensor, ...]:
@@ -89,7 +90,7 @@ def stored_tensors(folder: str | Path) -> tuple[StoredTensor, ...]:
     path = Path(folder)
     if path.is_file() and path.suffix == ".safetensors":
         return read_header(path)
-    if path.suffix in _PICKLES:
+    if path.suffix in PICKLES:
         raise _refused(path)
     if not path.is_dir():
         raise InputError.expected("weights", str(path), "a folder that exists, or a .safetensors file")
@@ -97,7 +98,7 @@ def stored_tensors(folder: str | Path) -> tuple[StoredTensor, ...]:
         if (path / name).is_file():
             found = read(path / name)
             return _mark_conv1d(found) if _model_type(path) == "gpt2" else found
-    pickles = sorted(p for p in path.iterdir() if p.suffix in _PICKLES)
+    pickles = sorted(p for p in path.iterdir() if p.suffix in PICKLES)
     if pickles:
         raise _refused(pickles[0])
     raise InputError.expected("weights", str(path), f"a folder with {SINGLE} or {INDEX}")
@@ -233,7 +234,7 @@ def _broken(path: Path, what: str, expectation: str) -> InputError:
 def _refused(path: Path) -> InputError:
     return InputError(
         f"weights file {path.name!r} is a pickle, which can run code when opened, expected safetensors:"
-        " save it once with model.save_pretrained(folder, safe_serialization=True)"
+        " save it once with model.save_pretrained(folder), or give config.json alone to have all weights dense"
     )
 
 

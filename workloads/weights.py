@@ -15,7 +15,7 @@ from simsparse.ops import Tensor
 from simsparse.sparsity import DENSE, HELD_NM, MEASURED_TILES, Measured, Pattern
 from simsparse.transforms import put_patterns
 from simsparse.workload import Workload
-from workloads.tensor_files import StoredTensor, holds_weights, stored_tensors
+from workloads.tensor_files import PICKLES, StoredTensor, holds_weights, stored_tensors
 
 # Fewer zeros than this are accidents of training (a bf16 checkpoint has some), and no kernel gains from them.
 DENSE_ABOVE = 0.99
@@ -89,7 +89,7 @@ def with_measured(
     """
     path = Path(folder)
     if names is None:
-        names = _names(workload, path)
+        names = _names(workload, path.parent if path.is_file() else path)
     found = _by_workload_name(measured_patterns(path, progress), names)
     chosen: dict[str, Pattern] = {}
     for tensor, layers in _read_weights(workload):
@@ -191,17 +191,18 @@ def _pattern_for(tensor: Tensor, name: str, found: Sequence[MeasuredTensor], fol
 
 
 class WeightsSource:
-    """Workload source for folders that hold `config.json` and safetensors."""
+    """Workload source for folders that hold `config.json` and weights, or such a file of weights itself."""
 
     def names(self) -> list[str]:
         """It only reads folders."""
         return []
 
     def accepts(self, spec: str) -> bool:
-        """Whether it is such a folder."""
+        """Whether it is such a folder, or a file of weights by name; pickles too, to say why not."""
+        if spec.endswith((".safetensors", *PICKLES)):
+            return True
         try:
-            folder = Path(spec)
-            return (folder / "config.json").is_file() and holds_weights(folder)
+            return (Path(spec) / "config.json").is_file() and holds_weights(Path(spec))
         except (OSError, ValueError):
             return False
 
@@ -212,7 +213,11 @@ class WeightsSource:
         """The model of the config with the patterns of its weights."""
         from workloads.huggingface import transformer
 
-        model = transformer(spec, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+        stored_tensors(spec)  # what cannot be read is said before anything is built
+        folder = Path(spec).parent if Path(spec).is_file() else Path(spec)
+        if not (folder / "config.json").is_file():
+            raise InputError.expected("weights", spec, "a file with its config.json beside it")
+        model = transformer(folder, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
         return with_measured(model, spec)
 
 
