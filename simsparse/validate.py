@@ -262,8 +262,9 @@ def _score(name: tuple[str, str, str], rows: Sequence[Row], *, ranked: bool = Tr
 
 def _kendall_tau(rows: Sequence[Row]) -> float | None:
     """Tau-b of measured and predicted; None where either is constant."""
-    measured, predicted = [row.measured for row in rows], [row.predicted for row in rows]
-    if len(set(measured)) < 2 or len(set(predicted)) < 2:
+    pairs = [(row.measured, row.predicted) for row in rows if row.measured is not None and row.predicted is not None]
+    measured, predicted = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    if len(np.unique(measured)) < 2 or len(np.unique(predicted)) < 2:
         return None
     from scipy.stats import kendalltau
 
