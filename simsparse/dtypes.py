@@ -75,7 +75,9 @@ def dtype(text: str | DType) -> DType:
     match = re.fullmatch(r"([a-z0-9_]+?)(?:-g(\d+))?", str(text).strip().lower().removeprefix("torch."))
     name = ALIASES.get(match[1], match[1]) if match else ""
     if match is None or name not in VALUE_BITS:
-        raise InputError.expected("dtype", text, f"one of {', '.join(VALUE_BITS)} (int4 and fp4 take a group: int4-g64)")
+        raise InputError.expected(
+            "dtype", text, f"one of {', '.join(VALUE_BITS)} (int4 and fp4 take a group: int4-g64)"
+        )
     group, scale_bits = GROUP_DEFAULTS.get(name, (0, 0))
     if match[2] is not None:
         group = int(match[2])
