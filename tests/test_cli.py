@@ -25,7 +25,7 @@ TOY = ["--plugin", "toy_machine", "--plugin", "toy_model"]
 SIMULATE = ["simulate", "toy-model", "--on", "toy", "--seq", "512"]
 DECODE = ["simulate", "llama-2-7b", "--on", "a100-sxm-80gb", "--phase", "decode", "--sparsity", "*.mlp.*=2:4"]
 ESTIMATE_KEYS = {"latency_s", "dense_latency_s", "speedup", "energy_j", "dense_energy_j", "bound"}
-HEAVY = ("pandas", "matplotlib", "networkx", "pyarrow", "scipy.stats", "torch", "onnx")
+HEAVY = ("numba", "pandas", "matplotlib", "networkx", "pyarrow", "scipy.stats", "torch", "onnx")
 
 
 def fresh(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ shared memory on their own (Hopper and data-centre Blackwell). `power` is what a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from simsparse.compiled import compiled
 
 from accel_models.gpu.columns import Card, Map, Term
 from simsparse.plan import Floats, Ints
@@ -53,14 +53,14 @@ TILES = np.array(
 SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
-@njit(cache=True)
+@compiled
 def resident_blocks(tile_m: float, tile_n: float, registers: float) -> float:
     """Thread blocks an SM holds at once: registers for fp32 accumulators, half as many again for fragments."""
     blocks = np.floor(registers / (1.5 * tile_m * tile_n + 2048.0))
     return float(min(max(blocks, 1.0), 8.0))
 
 
-@njit(cache=True)
+@compiled
 def dram_bytes(row: Floats, card: Floats, blocks_m: float, blocks_n: float, at_once: float) -> float:
     """Bytes of A, B and C from and to memory.
 
@@ -89,7 +89,7 @@ def dram_bytes(row: Floats, card: Floats, blocks_m: float, blocks_n: float, at_o
     return float(batch * ((min(along_m, along_n) if row[RASTER] > 0.0 else along_m) + c))
 
 
-@njit(cache=True)
+@compiled
 def core_seconds(compute: float, smem: float, l2: float, issue: float, power: float) -> float:
     """`core` of the rule: `(compute^p + smem^p)^(1/p)` for p of 2 or 4, or whichever other term is longer."""
     a, b = compute * compute, smem * smem
@@ -97,7 +97,7 @@ def core_seconds(compute: float, smem: float, l2: float, issue: float, power: fl
     return float(max(both, l2, issue))
 
 
-@njit(cache=True)
+@compiled
 def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> float:
     """Fill `work` with the terms of a product at the tile in `row`; return its time before any power limit.
 
@@ -146,7 +146,7 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     return float(before + max(on_sms, dram))
 
 
-@njit(cache=True)
+@compiled
 def least_seconds(row: Floats, card: Floats) -> float:
     """What no tile can beat: the multiplications on all SMs, or the operands once from memory."""
     macs = row[M] * row[N] * row[K] * row[BATCH]
@@ -155,7 +155,7 @@ def least_seconds(row: Floats, card: Floats) -> float:
     return float(row[LAUNCH_S] + row[FILL_S] + max(mma, row[BATCH] * moved / (card[DRAM_RATE] * row[DRAM_FRACTION])))
 
 
-@njit(cache=True)
+@compiled
 def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
     """Set tile, split and resident blocks of every row to the fastest of the row's menu, in place.
 
@@ -192,14 +192,14 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
     return times
 
 
-@njit(cache=True)
+@compiled
 def price_products(mapping: Floats, card: Floats, work: Floats) -> None:
     """Terms and bytes of mapped products into `work`, (n, WORK_WIDTH)."""
     for i in range(mapping.shape[0]):
         product_terms(mapping[i], card, work[i], np.inf)
 
 
-@njit(cache=True)
+@compiled
 def combine(
     work: Floats, energies: Floats, card: Floats, latency_s: Floats, dynamic_j: Floats, bound: Ints
 ) -> None:  # fmt: skip
