@@ -25,8 +25,9 @@ class MapColumn(IntEnum):
     UNEVEN = 8  # work of the fullest thread's share over the mean, by where nonzeros are
     OVERHEAD_CYCLES = 9  # of one thread, before and after the work
     WEIGHT_BYTES = 10  # stored bytes of A where it is a weight
-    ROOF_CYCLES = 11  # core cycles at peak rate, no padding
-    ROOF_BYTES = 12  # bytes that must come from memory
+    ISSUE_CYCLES = 11  # core cycles in which something issues: what of the others is no stall
+    ROOF_CYCLES = 12  # core cycles at peak rate, no padding
+    ROOF_BYTES = 13  # bytes that must come from memory
 
 
 WIDTH = len(MapColumn)

@@ -43,7 +43,7 @@ class Constants(BaseModel):
     generated_index_cycles: Constant = Field(description="The same where code is generated for the mask (DeepSparse).")
     csr_index_cycles: Constant = Field(description="Per nonzero: index load, address and the latency of its sum.")
     expand_cycles: Constant = Field(description="To expand one register of compressed values by its bitmap (AVX-512).")
-    convert16_cycles: Constant = Field(description="Per register of 32-bit values: convert from 16 bits.")
+    convert16_cycles: Constant = Field(description="Per register of converted values: from 16 bits.")
     convert8_cycles: Constant = Field(description="From 8 bits, with the scale.")
     convert4_cycles: Constant = Field(description="From 4 bits, with the scale.")
     exp_cycles: Constant = Field(description="Per register of fp32: exponential, or another transcendental function.")

@@ -170,8 +170,12 @@ def fit_stage(stage: Stage, targets: Sequence[Target], base: Constants) -> Const
 
     start = np.array([_free(name, getattr(base, name).value) for name in stage.names])
     simplex = start + STEP * np.vstack([np.zeros(len(start)), np.eye(len(start))])
-    options = {"xatol": 1e-3, "fatol": 1e-5, "maxiter": 400, "initial_simplex": simplex}
-    found = minimize(loss, start, method="Nelder-Mead", options=options)
+    found = minimize(
+        loss,
+        start,
+        method="Nelder-Mead",
+        options={"xatol": 1e-3, "fatol": 1e-5, "maxiter": 400, "initial_simplex": simplex},
+    )
     values = [float(f"{_value(name, float(v)):.4g}") for name, v in zip(stage.names, found.x, strict=True)]
     fitted = changed(base, stage.names, values)
     error = np.abs(predict(fitted) / np.exp(log_measured) - 1)

@@ -24,7 +24,7 @@ MACS, TYPE, CORE_CYCLES, INDEX_CYCLES, L2_BYTES, L3_BYTES, DRAM_BYTES, UNITS, UN
         MapColumn.L3_BYTES, MapColumn.DRAM_BYTES, MapColumn.UNITS, MapColumn.UNEVEN,
     )
 )  # fmt: skip
-OVERHEAD_CYCLES = int(MapColumn.OVERHEAD_CYCLES)
+OVERHEAD_CYCLES, ISSUE_CYCLES = int(MapColumn.OVERHEAD_CYCLES), int(MapColumn.ISSUE_CYCLES)
 ROOF_CYCLES, ROOF_BYTES = int(MapColumn.ROOF_CYCLES), int(MapColumn.ROOF_BYTES)
 COMPUTE, INDEX, IMBALANCE, L2, L3, DRAM, OVERHEAD, EXPOSED, POWER = (int(term) for term in Term)
 # Places in the array of machine parameters.
@@ -60,7 +60,7 @@ def price(
         uncapped = overhead + longest + exposed
 
         energy[i, 0] = rows[i, MACS] * p[P_MAC_J + int(rows[i, TYPE])]
-        energy[i, 1] = (rows[i, CORE_CYCLES] + rows[i, INDEX_CYCLES]) * p[P_ISSUE] * p[P_INSTRUCTION_J]
+        energy[i, 1] = rows[i, ISSUE_CYCLES] * p[P_ISSUE] * p[P_INSTRUCTION_J]
         energy[i, 2] = rows[i, L2_BYTES] * p[P_L2_J]
         energy[i, 3] = rows[i, L3_BYTES] * p[P_L3_J]
         energy[i, 4] = rows[i, DRAM_BYTES] * p[P_DRAM_J]

@@ -36,7 +36,7 @@ class FusedAttention(CpuKernel):
 
     def map(self, problem: Floats) -> Floats:
         """See `Kernel.map`."""
-        chip, tile = self.chip, simd_tile(self.chip)
+        chip, tile, c = self.chip, simd_tile(self.chip), self.chip.constants
         batch, m, n, k, v = (problem[:, c] for c in (C.BATCH, C.M, C.N, C.K, C.VALUE_SIZE))
         kind = chip.arithmetic[problem[:, C.COMPUTE].astype(np.int64)]
         pattern = problem[:, C.PATTERN :]
@@ -46,7 +46,7 @@ class FusedAttention(CpuKernel):
         products = dense_cycles(chip, tile, kind, m, n, k) + dense_cycles(chip, tile, kind, v, n, m)
         scores = batch * m * n * needed
         keys = batch * m * (k + v) * problem[:, C.A_BITS] / 8
-        converted = np.where(problem[:, C.A_BITS] == TYPE_BITS[kind], 0.0, chip.constants.convert16_cycles.value)
+        converted = np.where(problem[:, C.A_BITS] == TYPE_BITS[kind], 0.0, c.convert16_cycles.value)
         blocks = np.ceil(n / QUERIES)
         conversion = batch * m * (k + v) * kept * blocks / chip.lanes * converted
         # Blocks of queries share nothing but the keys; a long cache is also cut for few queries.
@@ -58,17 +58,18 @@ class FusedAttention(CpuKernel):
         dram = np.maximum(cold, np.where(m > n, 0.0, room))
         beyond_l2 = np.where(keys / batch > chip.l2_bytes / 2, streamed, keys * kept)
         l3 = np.maximum(beyond_l2 + queries, dram) if chip.has_l3 else 0.0
-        softmax = scores / chip.lanes * chip.constants.exp_cycles.value / chip.constants.element_efficiency.value
+        multiply, softmax = batch * needed * products, scores / chip.lanes * c.exp_cycles.value
         macs = batch * m * n * (k + v) * needed
         return mapping(len(problem), chip, {
             MapColumn.MACS: macs,
             MapColumn.TYPE: kind,
-            MapColumn.CORE_CYCLES: batch * needed * products + softmax,
+            MapColumn.CORE_CYCLES: multiply / c.dense_efficiency.value + softmax / c.element_efficiency.value,
             MapColumn.INDEX_CYCLES: conversion,
             MapColumn.L2_BYTES: np.maximum(streamed + queries, l3),
             MapColumn.L3_BYTES: l3,
             MapColumn.DRAM_BYTES: dram,
             MapColumn.UNITS: batch * blocks * cut,
+            MapColumn.ISSUE_CYCLES: multiply + softmax + conversion,
             MapColumn.ROOF_CYCLES: macs / np.maximum(chip.rates, chip.matrix_rates)[kind],
             MapColumn.ROOF_BYTES: cold,
         })  # fmt: skip

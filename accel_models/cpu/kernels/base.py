@@ -6,6 +6,7 @@ import numpy as np
 
 from accel_models.cpu.chip import Chip
 from accel_models.cpu.columns import MapColumn, mapping
+from accel_models.cpu.kernels.microkernel import result_cycles
 from accel_models.cpu.kernels.rows import GemmRows
 from accel_models.cpu.kernels.traffic import traffic
 from simsparse.machine import Kernel
@@ -29,6 +30,7 @@ def gemm_mapping(
     macs: Floats,
     kind: Ints,
     core_cycles: Floats,
+    efficiency: float,
     index_cycles: Floats | float,
     a_bytes: Floats,
     l1_fills: Floats,
@@ -43,6 +45,8 @@ def gemm_mapping(
     ----------
     macs, roof_macs : (n,) ndarray
         Executed with padding, and without.
+    core_cycles : (n,) ndarray
+        Of the microkernel at full issue; `efficiency` is the share of that rate it sustains.
     a_bytes : (n,) ndarray
         A as stored, over the batch.
     l1_fills : (n,) ndarray
@@ -51,11 +55,12 @@ def gemm_mapping(
         Pieces that rows and columns can be cut into.
     """
     moved = traffic(rows, chip, a_bytes, m_units=m_units, n_units=n_units)
+    results = result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops)
     best = np.maximum(chip.rates, chip.matrix_rates)[kind]
     return mapping(len(rows), chip, {
         MapColumn.MACS: macs,
         MapColumn.TYPE: kind,
-        MapColumn.CORE_CYCLES: core_cycles,
+        MapColumn.CORE_CYCLES: (core_cycles + results) / efficiency,
         MapColumn.INDEX_CYCLES: index_cycles,
         MapColumn.L2_BYTES: np.maximum(l1_fills, moved.l3),
         MapColumn.L3_BYTES: np.maximum(moved.l3, moved.dram) if chip.has_l3 else 0.0,
@@ -63,6 +68,7 @@ def gemm_mapping(
         MapColumn.UNITS: rows.batch * m_units * n_units,
         MapColumn.UNEVEN: uneven,
         MapColumn.WEIGHT_BYTES: np.where(rows.weight, a_bytes, 0.0),
+        MapColumn.ISSUE_CYCLES: core_cycles + results + index_cycles,
         MapColumn.ROOF_CYCLES: roof_macs / best,
         MapColumn.ROOF_BYTES: moved.cold,
     })  # fmt: skip

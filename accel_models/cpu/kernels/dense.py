@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping
-from accel_models.cpu.kernels.microkernel import Tile, dense_cycles, matrix_tile, result_cycles, simd_tile
+from accel_models.cpu.kernels.microkernel import Tile, dense_cycles, matrix_tile, simd_tile
 from accel_models.cpu.kernels.rows import GemmRows, convert_cycles, gemm_rows
 from simsparse.machine import Refusal
 from simsparse.plan import Floats
@@ -48,7 +48,8 @@ class DenseGemm(CpuKernel):
             rows, chip,
             macs=rows.batch * padded,
             kind=rows.kind,
-            core_cycles=cycles + result_cycles(chip, rows.batch * m * rows.n, rows.epilogue_flops),
+            core_cycles=cycles,
+            efficiency=chip.constants.dense_efficiency.value,
             index_cycles=self.conversion(rows, m, k),
             a_bytes=a_bytes,
             l1_fills=a_bytes * n_tiles + rows.b_bytes + rows.c_bytes + packing,
@@ -135,12 +136,13 @@ class Depthwise(CpuKernel):
         registers = np.ceil(rows.batch / width)
         # Narrow types widen to 32 bits first: dot products along the reduction are of no use here.
         step = np.maximum(width / (chip.fma_ports * chip.lanes), 1.0 / chip.load_ports)
-        cycles = registers * rows.n * rows.k * step / chip.constants.dense_efficiency.value
+        cycles = registers * rows.n * rows.k * step
         return gemm_mapping(
             rows, chip,
             macs=registers * width * rows.n * rows.k,
             kind=rows.kind,
-            core_cycles=cycles + result_cycles(chip, rows.batch * rows.n, rows.epilogue_flops),
+            core_cycles=cycles,
+            efficiency=chip.constants.dense_efficiency.value,
             index_cycles=0.0,
             a_bytes=rows.a_bytes,
             l1_fills=rows.a_bytes + rows.b_bytes + rows.c_bytes,

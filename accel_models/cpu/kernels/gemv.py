@@ -8,7 +8,7 @@ import numpy as np
 
 from accel_models.cpu.chip import FP32, TYPE_BITS
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping
-from accel_models.cpu.kernels.microkernel import dense_cycles, result_cycles, simd_tile
+from accel_models.cpu.kernels.microkernel import dense_cycles, simd_tile
 from accel_models.cpu.kernels.rows import convert_cycles, fp32_kind, gemm_rows, is_float
 from accel_models.cpu.kernels.spmm import engine_refusals, static_zeros, stored_bytes
 from simsparse.machine import Refusal
@@ -48,8 +48,8 @@ class CompressedGemv(CpuKernel):
             rows, chip,
             macs=macs,
             kind=rows.kind,
-            core_cycles=rows.batch * dense_cycles(chip, tile, rows.kind, rows.m, rows.n, rows.k)
-            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            core_cycles=rows.batch * dense_cycles(chip, tile, rows.kind, rows.m, rows.n, rows.k),
+            efficiency=chip.constants.dense_efficiency.value,
             index_cycles=passes * (registers * expand + convert),
             a_bytes=a_bytes,
             l1_fills=a_bytes * passes + rows.b_bytes + rows.c_bytes,
@@ -88,8 +88,8 @@ class GroupedGemm(CpuKernel):
             rows, chip,
             macs=slots * chip.lanes * rows.n,
             kind=kind,
-            core_cycles=np.maximum(multiply, loads) / chip.constants.sparse_efficiency.value
-            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            core_cycles=np.maximum(multiply, loads),
+            efficiency=chip.constants.sparse_efficiency.value,
             index_cycles=slots * (rows.n / chip.shuffles_per_cycle + passes * unpack),
             a_bytes=a_bytes,
             l1_fills=a_bytes * passes + rows.b_bytes + rows.c_bytes,
@@ -135,8 +135,8 @@ class SkippingGemv(CpuKernel):
             rows, chip,
             macs=active * registers * chip.lanes,
             kind=rows.kind,
-            core_cycles=active * registers * step / chip.constants.sparse_efficiency.value
-            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            core_cycles=active * registers * step,
+            efficiency=chip.constants.sparse_efficiency.value,
             index_cycles=active * (blocks * chip.constants.index_cycles.value + registers * convert)
             + rows.batch * rows.n * rows.k * 2 / chip.lanes,
             a_bytes=a_bytes,

@@ -62,15 +62,15 @@ def tile_cycles(chip: Chip, tile: Tile, kind: Ints, columns: Floats) -> Floats:
 
 
 def dense_cycles(chip: Chip, tile: Tile, kind: Ints, m: Floats, n: Floats, k: Floats) -> Floats:
-    """Core cycles of one product, (n,): full tiles and the remainder of tokens; outputs are padded to registers."""
+    """Core cycles of one product at full issue, (n,): whole tiles and a rest of tokens; outputs fill registers up."""
     half = tile.outputs / 2
     tiles_down = np.ceil(m / half) / 2
     groups = np.ceil(k / tile.group_of[kind])
     full, rest = np.divmod(n, tile.columns)
     each = full * tile_cycles(chip, tile, kind, np.full_like(n, tile.columns)) + tile_cycles(chip, tile, kind, rest)
-    return tiles_down * groups * each / chip.constants.dense_efficiency.value
+    return tiles_down * groups * each
 
 
 def result_cycles(chip: Chip, results: Floats, epilogue_flops: Floats) -> Floats:
     """Core cycles to store results and to run an elementwise epilogue on them: registers over the vector ports."""
-    return (results * 2.0 + epilogue_flops) / (chip.lanes * chip.fma_ports) / chip.constants.dense_efficiency.value
+    return (results * 2.0 + epilogue_flops) / (chip.lanes * chip.fma_ports)

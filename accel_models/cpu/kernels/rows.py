@@ -79,13 +79,16 @@ def gemm_rows(problem: Floats, chip: Chip) -> GemmRows:
 
 
 def convert_cycles(rows: GemmRows, chip: Chip, kind: Ints | None = None) -> Floats:
-    """Cycles to bring a register of A's values into the type they are multiplied in (`kind`), (n,)."""
+    """Cycles to bring as many of A's values as a register has 32-bit lanes into the type `kind`, (n,).
+
+    The work is per register of the result: narrow types fit more values into one.
+    """
     wanted = TYPE_BITS[rows.kind if kind is None else kind]
     bits = np.floor(rows.a_bits)  # the share of a group's scale is a fraction of a bit
     c = chip.constants
     costs = [c.convert4_cycles.value, c.convert8_cycles.value, c.convert16_cycles.value]
     cost = np.select([bits <= 4, bits <= 8, bits <= 16], costs, 0.0)
-    return np.where(bits == wanted, 0.0, cost)
+    return np.where(bits == wanted, 0.0, cost * wanted / 32)
 
 
 def is_float(rows: GemmRows) -> Bools:

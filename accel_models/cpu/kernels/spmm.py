@@ -9,7 +9,6 @@ import numpy as np
 
 from accel_models.cpu.chip import FP32, INT8, Chip
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping, unevenness
-from accel_models.cpu.kernels.microkernel import result_cycles
 from accel_models.cpu.kernels.rows import Bools, GemmRows, convert_cycles, fp32_kind, gemm_rows, is_float
 from simsparse.formats import BlockRows, CompressedRows, Format, stored_bits
 from simsparse.machine import Refusal
@@ -80,8 +79,8 @@ class Block4x1(CpuKernel):
             rows, chip,
             macs=steps * self.height * 4 * chip.lanes,
             kind=rows.kind,
-            core_cycles=steps * step / chip.constants.block_efficiency.value
-            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            core_cycles=steps * step,
+            efficiency=chip.constants.block_efficiency.value,
             index_cycles=rows.batch * bands * quads * passes * chip.constants.index_cycles.value,
             a_bytes=a_bytes,
             l1_fills=a_bytes * passes + missed(rows, chip, self.tokens, touched) + rows.b_bytes + rows.c_bytes,
@@ -163,8 +162,8 @@ class NonzeroSpmm(CpuKernel):
             rows, chip,
             macs=blocks * style.height * registers * chip.lanes,
             kind=kind,
-            core_cycles=blocks * np.maximum(multiply, loads) / self.efficiency
-            + result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops),
+            core_cycles=blocks * np.maximum(multiply, loads),
+            efficiency=self.efficiency,
             index_cycles=blocks * tiles * (self.step_index_cycles + converting),
             a_bytes=a_bytes,
             l1_fills=a_bytes * tiles + refilled + rows.b_bytes + rows.c_bytes,

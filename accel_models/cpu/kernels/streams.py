@@ -48,6 +48,7 @@ class StreamKernel(CpuKernel):
             MapColumn.L3_BYTES: moved if chip.has_l3 else 0.0,
             MapColumn.DRAM_BYTES: dram,
             MapColumn.UNITS: np.ceil(moved / _PIECE),
+            MapColumn.ISSUE_CYCLES: vectors / chip.lanes,
             MapColumn.ROOF_BYTES: cold,
         })  # fmt: skip
 
