@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from simsparse.alias_reader import AliasReader
 from simsparse.errors import InputError, SimsparseError
@@ -22,6 +24,7 @@ from simsparse.readings import GemmReading, ModelReading, Reader, Unreadable
 from simsparse.registry import registered
 from simsparse.simulate import estimate_gemm, simulate
 from simsparse.validate import ValidationReport, validate
+from simsparse.validate_render import validation_table
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -135,6 +138,21 @@ def test_json_has_the_keys_of_the_schema(write: Write) -> None:
     assert set(data["groups"][0]) == {"system", "device", "metric", *scores.split()}
     assert set(data["rows"][0]) >= {"id", "kernel", "measured", "predicted", "error", "low", "high"}
     assert data["groups"][0]["kendall_tau"] is None
+
+
+def test_the_table_shows_scores_reasons_and_claims(write: Write) -> None:
+    unknown = {**GEMM, "id": "2", "device": "abacus"}
+    claim = {**GEMM, "id": "3", "use": "claim", "metric": "speedup", "value": 2}
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(
+        validation_table(validate(write({"use": "yes", **GEMM}, {"use": "yes", **unknown}, claim)), rows=True)
+    )
+    lines = [line.split() for line in console.export_text().splitlines()]
+    predicted = float(estimate_gemm("toy", 64, 128, 256).latency_s[0]) / 1e-6
+    error = abs(predicted / 10 - 1)
+    assert ["best", "toy", "latency_us", "1/1", f"{error:.1%}", f"{error:.1%}", f"{predicted / 10 - 1:+.1%}"] in lines
+    assert any(line[:3] == ["best", "abacus", "1"] and "known" in line for line in lines)
+    assert any(line[:1] == ["3"] and "-50.0%" in line for line in lines)
 
 
 def test_frame_has_claims_too(write: Write) -> None:
