@@ -104,6 +104,7 @@ def _totals(result: Result) -> list[tuple[str, str]]:
     memory = result.footprint
     room = "" if math.isinf(memory.memory_bytes) else f" of {si(memory.memory_bytes, 'B')}"
     order = np.argsort(-result.bound_seconds)
+    unit = f"{result.workload.unit}s"
     bounds = [
         f"{result.prices.term_names[i]} {result.bound_seconds[i] / result.latency_s:.0%}"
         for i in order
@@ -112,7 +113,7 @@ def _totals(result: Result) -> list[tuple[str, str]]:
     return [
         ("latency", f"{si(result.latency_s, 's')}, dense {si(result.dense_latency_s, 's')}"),
         ("speedup", f"{times(result.speedup)} over dense"),
-        ("throughput", f"{plain(result.tokens_per_s)} tokens/s, {plain(result.tokens_per_j)} tokens/J"),
+        ("throughput", f"{plain(result.tokens_per_s)} {unit}/s, {plain(result.tokens_per_j)} {unit}/J"),
         (
             "energy",
             f"{si(result.energy_j, 'J')}, dense {si(result.dense_energy_j, 'J')}, gain {times(result.energy_gain)}",

@@ -235,6 +235,7 @@ class Result:
             "energy_j": self.energy_j,
             "dense_energy_j": self.dense_energy_j,
             "energy_gain": self.energy_gain,
+            "unit": self.workload.unit,
             "tokens_per_s": self.tokens_per_s,
             "tokens_per_j": self.tokens_per_j,
             "bound": self.bound,

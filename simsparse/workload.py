@@ -62,6 +62,8 @@ class Workload:
         In order of execution.
     weights : tuple of Weight
         Every parameter of the model, whether an op reads it or not.
+    unit : str
+        What `tokens` counts: `token`, `image`, or `run` where nobody said.
     kv_cache_bytes, activation_bytes, optimizer_bytes : float
         What memory holds besides the weights while the step runs; activation is the live peak, not the sum.
     devices : int
@@ -87,6 +89,7 @@ class Workload:
     optimizer_bytes: float = 0.0
     devices: int = 1
     stages: int = 1
+    unit: str = "token"
     transforms: tuple[str, ...] = ()
     origin: Workload | None = None
 

@@ -92,7 +92,7 @@ class Capture:
         ops = mark_attention(self.ops)
         live = live_bytes(ops)
         merged, weights = merge_layers(ops, self.weights)
-        return Workload(name, phase, batch, tokens, dtype, merged, weights, activation_bytes=live)
+        return Workload(name, phase, batch, tokens, dtype, merged, weights, activation_bytes=live, unit="run")
 
 
 def mark_attention(ops: Sequence[Op]) -> list[Op]:

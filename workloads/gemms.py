@@ -49,7 +49,9 @@ def read_gemms(path: str | Path, *, dtype: str = "fp16") -> Workload:
         raise InputError(f"table of GEMMs {path.name!r} has no rows, expected at least one")
     weights = tuple(Weight(op.a, op.layers) for op in ops)
     activations = max(op.b.dense_bytes + op.out.dense_bytes for op in ops)
-    return Workload(path.stem, Phase.ENCODE, 1, 1, read_dtype(dtype), tuple(ops), weights, activation_bytes=activations)
+    return Workload(
+        path.stem, Phase.ENCODE, 1, 1, read_dtype(dtype), tuple(ops), weights, activation_bytes=activations, unit="run"
+    )
 
 
 def _columns(path: Path, header: list[str]) -> list[str]:

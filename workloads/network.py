@@ -86,7 +86,7 @@ class Network:
         ops, weights = merge_layers(self.ops, self.weights)
         return Workload(
             name, Phase.ENCODE, self.batch, self.batch, self.dtype, ops, weights,
-            activation_bytes=live_bytes(self.ops),
+            activation_bytes=live_bytes(self.ops), unit="image",
         )  # fmt: skip
 
     def _biased(self, name: str, x: Tensor) -> Tensor:

@@ -82,6 +82,7 @@ def build(name: str, arch: Architecture, step: Step, kind: DType, cache_kind: DT
         (*ops.weights, *(weight for weight in aside.weights if weight not in listed)),
         kv_cache_bytes=_cache_bytes(arch, step, length, cache_kind),
         activation_bytes=activation_bytes(ops.ops),
+        unit="image" if isinstance(arch.front, Patches) else "token",
     )  # fmt: skip
 
 
