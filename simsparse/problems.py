@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from simsparse.dtypes import DType, dtype
 from simsparse.errors import InputError
@@ -29,6 +30,14 @@ C = ProblemColumn
 MAX_EXTENT = 2**40
 _STREAM_CODES = {kind: index for index, kind in enumerate(StreamKind)}
 _TRANSFER_CODES = {kind: index for index, kind in enumerate(TransferKind)}
+# Suffixes of the ops that the expansion into a training step adds; all others run forward.
+_STAGES = {
+    "grad_input": TrainStage.INPUT_GRADIENT,
+    "grad": TrainStage.INPUT_GRADIENT,
+    "accumulate": TrainStage.INPUT_GRADIENT,
+    "grad_weight": TrainStage.WEIGHT_GRADIENT,
+    "update": TrainStage.UPDATE,
+}
 
 
 def compute_code(a: DType, b: DType) -> int:
@@ -103,7 +112,7 @@ def gemm_problems(
     return rows
 
 
-def _check_extents(label: str, extent: np.ndarray[tuple[int], np.dtype[np.generic]]) -> None:
+def _check_extents(label: str, extent: NDArray[Any]) -> None:
     if not np.issubdtype(extent.dtype, np.number) or bool(np.any(extent != np.floor(extent))):
         raise InputError.expected(label, extent.tolist()[0] if extent.size == 1 else "not whole", "a whole number")
     if bool(np.any(extent < 1)) or bool(np.any(extent > MAX_EXTENT)):
@@ -138,23 +147,24 @@ def _blank(count: int, kind: ProblemKind) -> Floats:
     return rows
 
 
-def problem_of(op: Op) -> Floats:
-    """The row of one op, shape (PROBLEM_WIDTH,)."""
+def problem_of(op: Op, *, training: bool = False) -> Floats:
+    """The row of one op, of a training step or not, shape (PROBLEM_WIDTH,)."""
     if isinstance(op, Contraction):
-        return _contraction(op)
+        return _contraction(op, training)
     if isinstance(op, Stream):
-        return _stream(op)
+        return _stream(op, training)
     if isinstance(op, Transfer):
-        row = _blank(1, ProblemKind.TRANSFER)[0]
+        row: Floats = _blank(1, ProblemKind.TRANSFER)[0]
         row[C.READ_BYTES] = op.tensor.dense_bytes
         row[C.TRANSFER_KIND] = _TRANSFER_CODES[op.kind]
         row[C.DEVICES] = op.devices
+        row[C.TRAIN_STAGE] = train_stage(op.name, training)
         return row
     raise InputError.expected("op", type(op).__name__, "a Contraction, Stream or Transfer")
 
 
-def _contraction(op: Contraction) -> Floats:
-    row = _blank(1, ProblemKind.GEMM)[0]
+def _contraction(op: Contraction, training: bool) -> Floats:
+    row: Floats = _blank(1, ProblemKind.GEMM)[0]
     view = op.gemm
     row[C.BATCH], row[C.M], row[C.N], row[C.K] = view.batch, view.m, view.n, view.k
     row[C.A_BITS], row[C.B_BITS], row[C.C_BITS] = op.a.dtype.bits, op.b.dtype.bits, op.out.dtype.bits
@@ -164,35 +174,31 @@ def _contraction(op: Contraction) -> Floats:
     row[C.B_DENSITY] = op.b.pattern.density if op.kind is ContractionKind.MATMUL else 1.0
     if op.kind is ContractionKind.CONV:
         row[C.CONV_REUSE] = view.batch * view.n * view.k / op.b.elements
-    row[C.TRAIN_STAGE] = train_stage(op.name)
+    row[C.TRAIN_STAGE] = train_stage(op.name, training)
     scores = {ContractionKind.SCORE: op.out, ContractionKind.VALUE: op.b}.get(op.kind)
     row[C.PATTERN :] = (scores if scores is not None else op.a).pattern.columns()
     return row
 
 
-def train_stage(op_name: str) -> TrainStage:
+def train_stage(op_name: str, training: bool) -> TrainStage:
     """Which part of a training step an op is, by the suffix its name got in the expansion."""
-    if op_name.endswith(".grad_input"):
-        return TrainStage.INPUT_GRADIENT
-    if op_name.endswith(".grad_weight"):
-        return TrainStage.WEIGHT_GRADIENT
-    return TrainStage.UPDATE if op_name.endswith(".update") else TrainStage.NONE
+    return _STAGES.get(op_name.rpartition(".")[2], TrainStage.FORWARD) if training else TrainStage.NONE
 
 
-def _stream(op: Stream) -> Floats:
-    row = _blank(1, ProblemKind.STREAM)[0]
+def _stream(op: Stream, training: bool) -> Floats:
+    row: Floats = _blank(1, ProblemKind.STREAM)[0]
     row[C.READ_BYTES] = sum(t.dense_bytes for t in op.reads)
     row[C.WRITE_BYTES] = sum(t.dense_bytes for t in op.writes)
     row[C.STREAM_FLOPS] = op.flops
     row[C.STREAM_KIND] = _STREAM_CODES[op.kind]
-    row[C.TRAIN_STAGE] = train_stage(op.name)
+    row[C.TRAIN_STAGE] = train_stage(op.name, training)
     row[C.M] = max((t.elements for t in op.writes), default=1)
     return row
 
 
-def attention_problem(score: Contraction, value: Contraction) -> Floats:
+def attention_problem(score: Contraction, value: Contraction, *, training: bool = False) -> Floats:
     """One row for score, softmax and value together: M cached tokens, N queries, K head size."""
-    row = _contraction(score)
+    row = _contraction(score, training)
     row[C.KIND] = ProblemKind.ATTENTION
     row[C.VALUE_SIZE] = value.gemm.m
     row[C.C_BITS] = value.out.dtype.bits

@@ -132,11 +132,11 @@ class Workload:
 
         return with_sparsity(self, patterns, seed=seed)
 
-    def graph(self) -> networkx.DiGraph:
+    def graph(self) -> networkx.DiGraph[int]:
         """The ops as a DAG: an edge from the op that makes a tensor to each that reads it (attribute `tensor`)."""
         import networkx as nx
 
-        graph = nx.DiGraph(name=self.name)
+        graph: networkx.DiGraph[int] = nx.DiGraph(name=self.name)
         maker: dict[str, int] = {}
         for index, op in enumerate(self.ops):
             graph.add_node(index, op=op, name=op.name)

@@ -57,7 +57,7 @@ def validate(
         Report(
             lambda: validation_table(report, rows=verbose),
             report.to_json,
-            lambda: report.to_frame().to_dict("list"),
+            lambda: {str(name): column.to_list() for name, column in report.to_frame().items()},
         ),
         form,
         output,
