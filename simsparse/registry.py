@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -65,13 +66,16 @@ class _Registry:
         self.families: dict[str, Family] = {}
         self.sources: list[Source] = []
         self.readers: list[Reader] = []
+        self.methods: dict[str, Callable[[Workload, str], Workload]] = {}
 
 
 _ADDED = _Registry()
 
 
 def register(obj: object) -> None:
-    """Add a machine, a family of machines, a workload source or a measurement reader to this process.
+    """Add a machine, a family of machines, a workload source, a measurement reader or a method to this process.
+
+    A method is a function `(workload, argument) -> Workload`, known by its `__name__`.
 
     Raises
     ------
@@ -84,11 +88,15 @@ def register(obj: object) -> None:
         _ADDED.machines[obj.name] = obj
     elif isinstance(obj, Source):
         _ADDED.sources.insert(0, obj)
+    elif isfunction(obj):
+        _ADDED.methods[obj.__name__] = obj
     else:
         from simsparse.validate import Reader
 
         if not isinstance(obj, Reader):
-            raise InputError.expected("registered object", type(obj).__name__, "a machine, family, source or reader")
+            raise InputError.expected(
+                "registered object", type(obj).__name__, "a machine, family, source, reader or method"
+            )
         _ADDED.readers.insert(0, obj)
 
 
@@ -134,6 +142,12 @@ def readers() -> Iterator[Reader]:
 
     yield from _ADDED.readers
     yield from (r for r in _loaded("simsparse.measurements") if isinstance(r, Reader))
+
+
+def added_methods() -> dict[str, Callable[[Workload, str], Workload]]:
+    """Methods that packages bring or that were registered here, by name."""
+    found = {entry.name: entry.load() for entry in _entries("simsparse.methods")}
+    return found | _ADDED.methods
 
 
 def machine_names() -> list[str]:

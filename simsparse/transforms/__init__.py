@@ -1,5 +1,9 @@
-"""Transforms: functions from Workload to Workload. Each leaves a line in `Workload.transforms`."""
+"""Transforms: functions from Workload to Workload. Each leaves a line in `Workload.transforms`.
 
-from simsparse.transforms.patterns import put_patterns, with_sparsity
+Those that leave out work (patterns, slicing, dropped layers) keep the workload they began with as `origin`, which
+speedup is over. The others (types, parallelism) change the origin alike, since speedup compares like with like.
+"""
 
-__all__ = ["put_patterns", "with_sparsity"]
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

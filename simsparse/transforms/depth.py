@@ -69,10 +69,11 @@ def drop_layers(workload: Workload, layers: int | float | Sequence[int], *, stac
 def _chosen(stack: str, have: tuple[int, ...], layers: int | float | Sequence[int]) -> Sequence[int]:
     """Indices of the layers that go."""
     if isinstance(layers, Sequence):
-        missing = [layer for layer in layers if layer not in have]
-        if missing or not layers or len(set(layers)) >= len(have):
-            wrong = missing or list(layers)
-            raise InputError.expected(f"layers to drop of {stack}", wrong, f"some, not all, of {_ranges(have)}")
+        missing = next((layer for layer in layers if layer not in have), None)
+        if missing is not None:
+            raise InputError.expected(f"layer to drop of {stack}", missing, f"one of {_ranges(have)}")
+        if not 1 <= len(set(layers)) < len(have):
+            raise InputError.expected(f"number of layers to drop of {stack}", len(layers), f"from 1 to {len(have) - 1}")
         return layers
     if isinstance(layers, float):
         if not 0.0 < layers < 1.0:

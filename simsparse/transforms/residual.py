@@ -71,11 +71,14 @@ def _shortcuts(ops: Sequence[Op]) -> Iterator[tuple[tuple[str, tuple[int, ...]],
         if isinstance(op, (Contraction, Stream)):
             for tensor in op.inputs:
                 readers[tensor.name].add(op.name)
+    shared = {name for name, by in readers.items() if len(by) > 1}
+    # Where a matrix lies on the shortcut, it reads what the branch set out from.
+    shared.update(op.out.name for op in ops if isinstance(op, Contraction) and op.weight and op.b.name in shared)
     for op in ops:
         if isinstance(op, Stream) and op.kind is StreamKind.RESIDUAL and len(op.writes[0].shape) <= _MOST_AXES:
-            shared = [t.name for t in op.reads if t.role is not Role.WEIGHT and len(readers[t.name]) > 1]
-            if shared:
-                yield (op.name, op.layers), shared[-1]
+            around = [t.name for t in op.reads if t.role is not Role.WEIGHT and t.name in shared]
+            if around:
+                yield (op.name, op.layers), around[-1]
 
 
 def _joined(op: Op, widths: Mapping[str, int]) -> Iterator[tuple[str, int]]:

@@ -59,9 +59,11 @@ def slice_model(workload: Workload, fraction: float, *, shortcut: bool = True) -
     pairs = [(op, _sliced(op, stream, fraction)) for op in workload.ops]
     weights = list(resized_weights(workload, pairs, {}, "slicing"))
     ops: list[Op] = []
+    made = {op.name for op in workload.ops}
     for _, op in pairs:
         around = stream.shortcuts.get((op.name, op.layers))
-        if shortcut and op.layers and around is not None and isinstance(op, Stream):
+        wanted = shortcut and op.layers and f"{op.name}.shortcut" not in made
+        if wanted and around is not None and isinstance(op, Stream):
             product, op = _with_shortcut(op, around)
             weights.append(Weight(product.a, product.layers))
             ops.append(product)
