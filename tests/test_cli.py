@@ -254,8 +254,11 @@ def test_a_reader_that_leaves_and_an_interrupt_are_quiet() -> None:
         assert left.wait(60) == 1
         assert left.stderr.read() == b""
     waiting = "import time, simsparse.commands.listings as l; l.load_plugins = lambda _: time.sleep(60); "
+    # Tests that a shell runs in the background are started with interrupts ignored.
+    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = (
-        waiting
+        heeding
+        + waiting
         + "from simsparse.cli import main; import sys; print('ready', flush=True); sys.exit(main(['workloads']))"
     )
     with subprocess.Popen(
