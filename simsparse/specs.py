@@ -114,13 +114,15 @@ def checked(model: type[S], data: Mapping[str, object], *, where: str) -> S:
         return model.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise InputError(
                 f"{where}: unknown key {field!r}, expected one of the fields of {model.__name__}"
             ) from None
         if first["type"] == "missing":
             raise InputError(f"{where}: field {field!r} is missing, expected {model.__name__} to have it") from None
+        if not first["loc"]:  # a check across fields: the input is all of them
+            raise InputError(f"{where}: expected {first['msg'].removeprefix('Value error, ')}") from None
         raise InputError(f"{where}: {field} is {first.get('input')!r}, expected: {first['msg'].lower()}") from None
 
 
