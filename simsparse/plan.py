@@ -62,12 +62,13 @@ class ProblemColumn(IntEnum):
 
 
 class TrainStage(IntEnum):
-    """Which part of a training step a call belongs to."""
+    """Which part of a training step a call belongs to; at inference, and for bare products, none."""
 
     NONE = 0
-    INPUT_GRADIENT = 1
-    WEIGHT_GRADIENT = 2
-    UPDATE = 3
+    FORWARD = 1
+    INPUT_GRADIENT = 2
+    WEIGHT_GRADIENT = 3
+    UPDATE = 4
 
 
 PROBLEM_WIDTH = int(ProblemColumn.PATTERN) + len(PatternColumn)

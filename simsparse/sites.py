@@ -15,7 +15,7 @@ import numpy as np
 from simsparse.ops import Contraction, ContractionKind, Op, Stream, Tensor
 from simsparse.plan import Floats
 from simsparse.problems import attention_problem, problem_of, with_epilogue
-from simsparse.workload import Workload
+from simsparse.workload import Phase, Workload
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,25 @@ Ways = tuple[tuple[Site, ...], ...]
 
 def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
     """Cut a workload into stretches, each with the ways in which kernels may cover it, in order of execution."""
+    training = workload.phase is Phase.TRAIN
     readers = Counter(t.name for op in workload.ops for t in {t.name: t for t in op.inputs}.values())
     stretches: list[Ways] = []
     index = 0
     while index < len(workload.ops):
-        found = _attention(workload.ops, index) if fusions.attention else None
+        found = _attention(workload.ops, index, training) if fusions.attention else None
         if found is not None:
             ops, problem = found
             taken = len(ops)
-            apart = tuple(Site((op,), problem_of(op)) for op in ops)
+            apart = tuple(Site((op,), problem_of(op, training=training)) for op in ops)
             stretches.append(((Site(ops, problem),), apart))
         else:
             taken = _chain(workload.ops, index) if fusions.epilogue else 1
-            stretches.append(((_fused(workload.ops[index : index + taken], readers),),))
+            stretches.append(((_fused(workload.ops[index : index + taken], readers, training),),))
         index += taken
     return stretches
 
 
-def _attention(ops: Sequence[Op], index: int) -> tuple[tuple[Op, ...], Floats] | None:
+def _attention(ops: Sequence[Op], index: int, training: bool) -> tuple[tuple[Op, ...], Floats] | None:
     """The attention that starts at `index`, forward or backward, with its problem; None if none starts there."""
     first = ops[index]
     if not isinstance(first, Contraction) or first.kind not in (ContractionKind.SCORE, ContractionKind.VALUE):
@@ -77,9 +78,9 @@ def _attention(ops: Sequence[Op], index: int) -> tuple[tuple[Op, ...], Floats] |
     kinds = [op.kind for op in found]
     score, value = ContractionKind.SCORE, ContractionKind.VALUE
     if kinds == [score, value]:
-        return tuple(taken), attention_problem(found[0], found[1])
+        return tuple(taken), attention_problem(found[0], found[1], training=training)
     if kinds == [value, score, value, value]:
-        return tuple(taken), attention_problem(found[1], found[2])
+        return tuple(taken), attention_problem(found[1], found[2], training=training)
     return None
 
 
@@ -100,8 +101,8 @@ def _chain(ops: Sequence[Op], index: int) -> int:
     return end - index
 
 
-def _fused(ops: Sequence[Op], readers: Counter[str]) -> Site:
-    row = problem_of(ops[0])
+def _fused(ops: Sequence[Op], readers: Counter[str], training: bool) -> Site:
+    row = problem_of(ops[0], training=training)
     if len(ops) > 1:
         streams = [op for op in ops[1:] if isinstance(op, Stream)]
         inside = Counter(t.name for op in streams for t in op.reads)

@@ -26,7 +26,7 @@ from simsparse.dtypes import dtype
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.machine import KernelMachine
 from simsparse.ops import Role, Stream, StreamKind, Tensor, linear
-from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind
+from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind, TrainStage
 from simsparse.problems import gemm_problems, problem_of
 from simsparse.registry import load_workload
 from simsparse.sparsity import PatternColumn, parse
@@ -52,6 +52,12 @@ def machine(name: str = "sat-vcu1525", *changes: tuple[str, object]) -> SatMachi
 
 def built(**changes: object) -> SatMachine:
     return machine("sat-vcu1525", *changes.items())
+
+
+def trained(rows: Floats) -> Floats:
+    """The same products in a training step, where N:M weights are made."""
+    rows[:, ProblemColumn.TRAIN_STAGE] = TrainStage.FORWARD
+    return rows
 
 
 def priced(target: KernelMachine, rows: Floats, kernel: str = "best") -> Prices:
@@ -95,7 +101,7 @@ def plain_schedule() -> ModuleType:
 
 def chosen(target: SatMachine, m: int, n: int, k: int, pattern: str, batch: int = 1) -> tuple[Floats, Floats]:
     """The product row and its mapping row."""
-    rows = gemm_problems(m, n, k, pattern=pattern, batch=batch)
+    rows = trained(gemm_problems(m, n, k, pattern=pattern, batch=batch))
     kept, group = executed_nm(rows, target.spec.nm_max_m.value)
     product = products(rows, kept, group, target.hardware)
     return product[0], _schedule.schedule(target.hardware, product)[0]
@@ -215,7 +221,7 @@ def test_a_small_product_by_hand() -> None:
 @quick
 @given(small_machines, extents, nm_texts | st.just("dense"), st.integers(1, 4))
 def test_nothing_beats_its_roofline(target: SatMachine, mnk: tuple[int, int, int], pattern: str, batch: int) -> None:
-    found = priced(target, gemm_problems(*mnk, pattern=pattern, batch=batch))
+    found = priced(target, trained(gemm_problems(*mnk, pattern=pattern, batch=batch)))
     assert (found.latency_s >= found.roofline_s * (1 - 1e-12)).all()
 
 
@@ -233,15 +239,15 @@ def test_no_call_of_a_network_beats_its_roofline(network: str) -> None:
 def test_fewer_kept_never_take_longer(target: SatMachine, mnk: tuple[int, int, int], nm: tuple[int, int]) -> None:
     exact = built(**{name: figure.value for name, figure in target.spec.figures()} | {"traffic_share": 0.0})
     n, m = nm
-    sparser = priced(exact, gemm_problems(*mnk, pattern=f"{n}:{m}"), "sat-nm")
-    denser = priced(exact, gemm_problems(*mnk, pattern=f"{n + 1}:{m}"), "sat-nm")
+    sparser = priced(exact, trained(gemm_problems(*mnk, pattern=f"{n}:{m}")), "sat-nm")
+    denser = priced(exact, trained(gemm_problems(*mnk, pattern=f"{n + 1}:{m}")), "sat-nm")
     assert sparser.latency_s[0] <= denser.latency_s[0] * (1 + 1e-12)
 
 
 @quick
 @given(extents, nm_texts, st.sampled_from(["interleave", "pregeneration", "double_buffering"]))
 def test_each_feature_never_costs_time(mnk: tuple[int, int, int], pattern: str, feature: str) -> None:
-    rows = gemm_problems(*mnk, pattern=pattern)
+    rows = trained(gemm_problems(*mnk, pattern=pattern))
     buffers = {"activation_buffer_bytes": 2**15, "weight_buffer_bytes": 2**14, "output_buffer_bytes": 2**13}
     on = built(**(SMALL | buffers), traffic_share=0.0)
     # Without double buffering the same tiles need half the buffer.
@@ -268,7 +274,7 @@ def test_three_equal_products_reach_the_arithmetic_bound(pattern: str, bound: fl
     speedups = []
     for size in (256, 1024, 8192):
         dense = priced(target, gemm_problems(size, size, size)).latency_s[0]
-        sparse = priced(target, gemm_problems(size, size, size, pattern=pattern)).latency_s[0]
+        sparse = priced(target, trained(gemm_problems(size, size, size, pattern=pattern))).latency_s[0]
         speedups.append(3 * dense / (2 * sparse + dense))
     assert speedups == sorted(speedups)
     assert speedups[-1] < bound
@@ -290,7 +296,7 @@ def test_an_array_of_products_is_priced_as_each_alone() -> None:
 @quick
 @given(small_machines, extents, nm_texts)
 def test_parts_add_up(target: SatMachine, mnk: tuple[int, int, int], pattern: str) -> None:
-    rows = gemm_problems(*mnk, pattern=pattern)
+    rows = trained(gemm_problems(*mnk, pattern=pattern))
     rows[:, ProblemColumn.STREAM_FLOPS] = 5000.0
     found = priced(target, rows)
     assert found.energy_terms_j.sum(axis=1) == pytest.approx(found.energy_j)
@@ -312,7 +318,7 @@ def test_half_the_work_takes_half_to_all_of_the_dynamic_energy() -> None:
 
 
 def test_reduction_hides_behind_the_update_unless_it_is_slow_or_online() -> None:
-    rows = gemm_problems(1024, 512, 1024, pattern="2:8")
+    rows = trained(gemm_problems(1024, 512, 1024, pattern="2:8"))
     assert priced(built(), rows).terms_s[0, Term.REDUCTION] == 0.0
     weights = 1024 * 1024
     slow = priced(built(reduction_lanes=8), rows).terms_s[0, Term.REDUCTION]
@@ -323,6 +329,18 @@ def test_reduction_hides_behind_the_update_unless_it_is_slow_or_online() -> None
     activations = rows.copy()
     activations[:, ProblemColumn.A_IS_WEIGHT] = 0.0
     assert priced(built(), activations, "sat-nm").terms_s[0, Term.REDUCTION] > 0.0
+
+
+def test_weights_are_made_in_training_only() -> None:
+    """At inference they are packed beforehand, whatever makes them; activations are reduced when they are read."""
+    rows, target = gemm_problems(1024, 512, 1024, pattern="2:8"), built(pregeneration=False, reduction_lanes=8)
+    assert priced(target, rows).terms_s[0, Term.REDUCTION] == 0.0
+    packed, dense_read = (target.lower_problems(r).mapping[0] for r in (rows, trained(rows.copy())))
+    assert packed[Mapping.A_TILE_BYTES] < dense_read[Mapping.A_TILE_BYTES]
+    for phase, reduces in (("encode", False), ("train", True)):
+        work = load_workload("resnet-18-tiny", phase=phase, batch=2).with_sparsity({"layer*": "2:8"})
+        found = target.price(target.lower(work)).terms_s[:, Term.REDUCTION]
+        assert bool((found > 0.0).any()) is reduces
 
 
 def update_of(elements: int) -> Stream:

@@ -6,6 +6,8 @@ import pytest
 
 from simsparse.errors import InputError
 from simsparse.ops import Contraction, ContractionKind, Role, Stream, StreamKind
+from simsparse.plan import ProblemColumn, TrainStage
+from simsparse.sites import Fusions, cover
 from simsparse.workload import Phase, Workload
 from workloads.huggingface import shipped, transformer
 from workloads.training import Optimizer, training_step
@@ -100,6 +102,27 @@ def test_optimizer_state_and_kept_activations() -> None:
     # the backward pass adds at a time is the logits and their gradient.
     row = 2 * 16 * 768
     assert short == 12 * (8 + 2 * 4) * row + 2 * row + 2 * (2 * 16 * 50272)
+
+
+def test_machines_can_tell_the_stages_of_a_step_from_inference() -> None:
+    forward = transformer("opt-125m", seq=16)
+    step = training_step(forward)
+    found = {
+        site.ops[0].name: TrainStage(int(site.problem[ProblemColumn.TRAIN_STAGE]))
+        for ways in cover(step, Fusions())
+        for site in ways[0]
+    }
+    assert all(found[op.name] is TrainStage.FORWARD for op in forward.ops)
+    assert found["lm_head.loss"] is TrainStage.FORWARD
+    up = "layers.*.mlp.fc1"
+    assert found[f"{up}.grad_input"] is TrainStage.INPUT_GRADIENT
+    assert found[f"{up}.grad_weight"] is TrainStage.WEIGHT_GRADIENT
+    assert found[f"{up}.weight.update"] is TrainStage.UPDATE
+    streams = {op.name for op in step.ops if op.name.endswith((".grad", ".accumulate"))}
+    assert streams
+    assert all(found[name] is TrainStage.INPUT_GRADIENT for name in streams)
+    inference = [site.problem for ways in cover(forward, Fusions()) for site in ways[0]]
+    assert all(row[ProblemColumn.TRAIN_STAGE] == TrainStage.NONE for row in inference)
 
 
 def test_only_a_forward_pass_can_be_trained() -> None:

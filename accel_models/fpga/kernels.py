@@ -12,7 +12,7 @@ from accel_models.fpga.columns import Mapping, Product
 from accel_models.fpga.spec import Hardware
 from simsparse.machine import Kernel, Refusal
 from simsparse.occupancy import implies_nm
-from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind, pattern_column
+from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind, TrainStage, pattern_column
 from simsparse.sparsity import HELD_NM, PatternColumn, PatternKind
 
 C = ProblemColumn
@@ -51,11 +51,12 @@ def reuse(problem: Floats) -> Floats:
 
 def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
     """What the schedule needs of each row, (len(problem), len(Product))."""
-    sparse = n < m
+    is_weight, trains = problem[:, C.A_IS_WEIGHT] == 1, problem[:, C.TRAIN_STAGE] != TrainStage.NONE
+    # At inference weights do not change: they are packed before anything runs.
+    made = (n < m) & (trains | ~is_weight)
+    online = made & ~(is_weight & (hardware[0, Hardware.PREGENERATION] == 1))
     a_bits = problem[:, C.A_BITS]
     kept_bytes = (n * a_bits + index_bits(n, m)) / 8
-    made_ahead = (problem[:, C.A_IS_WEIGHT] == 1) & (hardware[0, Hardware.PREGENERATION] == 1)
-    online = sparse & ~made_ahead
     rows = np.empty((len(problem), len(Product)))
     for column, value in (
         (Product.BATCH, problem[:, C.BATCH]), (Product.M, problem[:, C.M]), (Product.N, problem[:, C.N]),
@@ -63,7 +64,7 @@ def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
         (Product.A_READ_BYTES, np.where(online, m * a_bits / 8, kept_bytes)),
         (Product.B_BYTES, problem[:, C.B_BITS] / 8 / reuse(problem)),
         (Product.C_BYTES, problem[:, C.C_BITS] / 8), (Product.SUM_BYTES, problem[:, C.ACCUMULATE_BITS] / 8),
-        (Product.REDUCED, sparse), (Product.ONLINE, online),
+        (Product.REDUCED, made), (Product.ONLINE, online),
     ):  # fmt: skip
         rows[:, column] = value
     return rows

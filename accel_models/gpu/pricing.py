@@ -6,8 +6,9 @@ import numpy as np
 
 from accel_models.gpu.columns import ENERGIES, LEVELS, TERMS, Card, Map, Term
 from accel_models.gpu.engine import WORK_WIDTH, combine, price_products
+from simsparse.machine import is_any
 from simsparse.ops import TransferKind
-from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind
+from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind, TrainStage
 
 C = ProblemColumn
 # Queries of one FlashAttention thread block.
@@ -90,12 +91,13 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     share = batch * blocks * splits / sms
     padded = blocks * np.minimum(QUERY_BLOCK, np.ceil(queries / 16.0) * 16.0)
     # The backward pass makes the scores again and has four products of its own where the forward has two.
-    passes = np.where(problem[:, C.TRAIN_STAGE] > 0, 2.5, 1.0)
+    backward = is_any(problem[:, C.TRAIN_STAGE], (TrainStage.INPUT_GRADIENT, TrainStage.WEIGHT_GRADIENT))
+    passes = np.where(backward, 2.5, 1.0)
     macs = batch * padded * keys * sizes * executed * passes
     core_s = macs / (mapping[:, Map.RATE] * mapping[:, Map.EFFICIENCY] * sms * clock)
     issue_s = batch * padded * keys * executed * mapping[:, Map.ISSUE] * passes / (sms * clock)
     # Backward, keys, values, queries and outputs are read, and as many gradients written.
-    both = np.where(problem[:, C.TRAIN_STAGE] > 0, 2.0, 1.0)
+    both = np.where(backward, 2.0, 1.0)
     cache = batch * keys * sizes * mapping[:, Map.A_BYTES] * read * both
     ends = batch * queries * sizes * mapping[:, Map.C_BYTES] * both
     # A block passes over the whole cache, or over the part its causal mask leaves.
@@ -110,7 +112,7 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
     terms[rows, len(TERMS) + _DRAM], terms[rows, len(TERMS) + _L2] = dram, l2
     work.macs[rows] = macs
-    work.flops[rows] = 2.0 * batch * queries * keys * sizes * np.where(problem[:, C.TRAIN_STAGE] > 0, 2.0, 1.0)
+    work.flops[rows] = 2.0 * batch * queries * keys * sizes * both
     work.compulsory_bytes[rows] = dram
 
 
