@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from importlib.metadata import EntryPoint
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsparse import registry
+from simsparse.cli import main
 from simsparse.errors import InputError, SimsparseError, UnknownNameError, UnsupportedError
 from simsparse.ops import Contraction, Stream, Transfer, TransferKind
 from simsparse.simulate import simulate
@@ -446,3 +450,29 @@ def test_shortcut_products_come_before_their_sum(llama: Workload) -> None:
     assert product.b.name == "layers.*.attention_residual.out"
     assert isinstance(total, Stream)
     assert [t.name for t in total.reads] == ["layers.*.mlp.down_proj.out", product.out.name]
+
+
+def test_packages_add_methods(llama: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("deeper", "simsparse.transforms.by_name:apply_method", "simsparse.methods")
+    monkeypatch.setattr(registry, "_entries", lambda group: (entry,) if group == "simsparse.methods" else ())
+    assert apply_method(llama, "deeper:drop:8") == drop_layers(llama, 8)
+    with pytest.raises(UnknownNameError, match=r"known: deeper, drop, pipeline, quantize, slice, tp$"):
+        apply_method(llama, "nothing")
+
+
+def test_methods_on_the_command_line(toy: None, capsys: pytest.CaptureFixture[str]) -> None:
+    load = ["llama-2-7b", "--phase", "decode", "--batch", "2", "--context", "512"]
+    methods = ["--method", "slice:0.25", "--method", "tp:2"]
+    assert main(["extract", *load, *methods, "--format", "json"]) == 0
+    extracted = json.loads(capsys.readouterr().out)
+    assert extracted["transforms"] == ["slice 0.25", "tensor parallel 2"]
+    assert main(["simulate", *load, *methods, "--on", "toy", "--sparsity", "*.mlp.*=2:4", "--format", "json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["transforms"] == ["slice 0.25", "tensor parallel 2", "sparsity *.mlp.*=2:4"]
+    assert result["parameters"] == extracted["parameters"]
+    assert result["speedup"] > 1
+    assert main(["compare", *load, *methods, "--on", "toy", "--patterns", "dense,2:4", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[1]["speedup"] > rows[0]["speedup"] > 1
+    assert main(["extract", "llama-2-7b", "--method", "slice"]) == 2
+    assert capsys.readouterr().err == "simsparse: argument of slice is '', expected a fraction, such as slice:0.25\n"

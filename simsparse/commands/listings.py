@@ -13,12 +13,14 @@ from simsparse.commands.options import (
     Context,
     DTypeName,
     FormatOption,
+    Methods,
     Output,
     Phase,
     Plugin,
     Seq,
     WorkloadName,
     load_plugins,
+    with_methods,
 )
 from simsparse.commands.output import Report, emit, working
 from simsparse.errors import InputError
@@ -43,6 +45,7 @@ def extract(
     seq: Seq = None,
     context: Context = None,
     dtype: DTypeName = "fp16",
+    method: Methods = None,
     form: FormatOption = None,
     output: Output = None,
     plugin: Plugin = None,
@@ -56,6 +59,7 @@ def extract(
 
     with working(f"reading {workload}"):
         work = load_workload(workload, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+        work = with_methods(work, method)
     columns = op_columns(work)
     emit(
         Report(

@@ -15,6 +15,7 @@ from simsparse.errors import InputError
 
 if TYPE_CHECKING:
     from simsparse.sparsity import Pattern
+    from simsparse.workload import Workload
 
 
 class Format(StrEnum):
@@ -38,6 +39,14 @@ DTypeName = Annotated[str, typer.Option("--dtype", help="Type of weights and act
 Sparsity = Annotated[
     list[str] | None,
     typer.Option("--sparsity", metavar="GLOB=PATTERN", help="Pattern of the ops a glob names; a bare one goes on all."),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME:ARGUMENT",
+        help="slice:0.25, drop:8, quantize:int4-g128, tp:2, pipeline:4 or an added one; repeatable, in order.",
+    ),
 ]
 Kernel = Annotated[str, typer.Option(help="best, or the kernel to take wherever it applies.")]
 Set = Annotated[
@@ -73,6 +82,22 @@ def read_sparsity(texts: Sequence[str] | None) -> dict[str, Pattern]:
             raise InputError.expected("--sparsity", text, "GLOB=PATTERN or a pattern")
         found[glob.strip()] = parse(pattern)
     return found
+
+
+def with_methods(workload: Workload, texts: Sequence[str] | None) -> Workload:
+    """The workload after the methods, in order; patterns go on what they leave.
+
+    Raises
+    ------
+    SimsparseError
+        For an unknown method, or an argument it does not take.
+    """
+    if texts:
+        from simsparse.transforms import apply_method
+
+        for text in texts:
+            workload = apply_method(workload, text)
+    return workload
 
 
 def read_changes(texts: Sequence[str] | None) -> dict[str, object]:

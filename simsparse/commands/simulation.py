@@ -12,6 +12,7 @@ from simsparse.commands.options import (
     DTypeName,
     FormatOption,
     Kernel,
+    Methods,
     On,
     OnSeveral,
     Output,
@@ -26,6 +27,7 @@ from simsparse.commands.options import (
     load_plugins,
     read_changes,
     read_sparsity,
+    with_methods,
 )
 from simsparse.commands.output import Report, check_picture, emit, working
 from simsparse.errors import InputError
@@ -46,6 +48,7 @@ def simulate(
     context: Context = None,
     dtype: DTypeName = "fp16",
     sparsity: Sparsity = None,
+    method: Methods = None,
     kernel: Kernel = "best",
     set_: Set = None,
     form: FormatOption = None,
@@ -65,6 +68,7 @@ def simulate(
     with working(f"simulating {workload}"):
         machine = load_machine(on, changes)
         work = load_workload(workload, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+        work = with_methods(work, method)
         if patterns:
             work = work.with_sparsity(patterns, seed=seed)
         result = run(work, machine, kernel=kernel)
@@ -90,6 +94,7 @@ def compare(
     seq: Seq = None,
     context: Context = None,
     dtype: DTypeName = "fp16",
+    method: Methods = None,
     kernel: Kernel = "best",
     set_: Set = None,
     form: FormatOption = None,
@@ -100,7 +105,7 @@ def compare(
     """Patterns times machines: the speedup of each, and why."""
     check_picture(plot)
     load_plugins(plugin)
-    from simsparse.registry import load_machine
+    from simsparse.registry import load_machine, load_workload
     from simsparse.result import dumps
     from simsparse.simulate import compare as run
     from simsparse.sparsity import parse
@@ -111,10 +116,8 @@ def compare(
     changes = read_changes(set_)
     machines = [load_machine(name, changes) for name in on]
     with working(f"comparing {len(wanted) * len(machines)} pairs"):
-        results = run(
-            workload, machines, wanted, on=ops, kernel=kernel,
-            phase=phase, batch=batch, seq=seq, context=context, dtype=dtype,
-        )  # fmt: skip
+        work = load_workload(workload, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+        results = run(with_methods(work, method), machines, wanted, on=ops, kernel=kernel)
 
     from simsparse.compared import Comparison
     from simsparse.render import comparison_table
