@@ -8,8 +8,9 @@ the reasons of the others.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class KernelMachine(ABC):
         mapping, which = [], []
         for start in range(0, len(problem), CHUNK):
             tried = self._try(problem[start : start + CHUNK], only=only)
-            self._check_all_run(tried, [f"row {start + i}" for i in np.flatnonzero(tried.kernel < 0)[:1]])
+            self._check_run(tried, np.arange(len(tried.kernel)), partial(_row_name, start))
             mapping.append(tried.mapping)
             which.append(tried.kernel)
         return Plan(self.name, (), problem, np.concatenate(mapping), np.concatenate(which))
@@ -188,8 +189,8 @@ class KernelMachine(ABC):
         problem = problems(sites)
         wanted = None if kernel == BEST else self.kernel_index(kernel)
         tried = self._try(problem, prefer=wanted, thorough=True)
-        self._check_all_run(tried, [sites[i].ops[0].name for i in np.flatnonzero(tried.kernel < 0)[:1]])
         kept = self._take_ways(stretches, tried.latency_s)
+        self._check_run(tried, kept, lambda site: sites[site].ops[0].name)
         if wanted is not None and not bool(np.any(tried.kernel[kept] == wanted)):
             raise UnsupportedError(self._why_nothing(wanted, tried, kept))
         calls = tuple(self._call(sites[i], i, tried) for i in kept)
@@ -242,13 +243,13 @@ class KernelMachine(ABC):
             mapping[taken], chosen[taken], time_s[taken] = mapped[faster], index, took_s[faster]
         return _Tried(chosen, mapping if mapping is not None else np.zeros((count, 0)), time_s, others, refused)
 
-    def _check_all_run(self, tried: _Tried, missing: Sequence[str]) -> None:
-        """Raise unless every problem has a kernel; `missing` names the first that has none."""
-        if not missing:
-            return
-        site = int(np.flatnonzero(tried.kernel < 0)[0])
-        reasons = sorted({text for _, text in tried.reasons(site)}) or ["no kernel handles such an op"]
-        raise UnsupportedError(f"{self.name} has no kernel for {missing[0]}: {'; '.join(reasons)}")
+    def _check_run(self, tried: _Tried, needed: Ints, name: Callable[[int], str]) -> None:
+        """Raise unless every needed problem has a kernel; `name` says what a problem is called."""
+        missing = needed[tried.kernel[needed] < 0]
+        if missing.size:
+            site = int(missing[0])
+            reasons = sorted({text for _, text in tried.reasons(site)}) or ["no kernel handles such an op"]
+            raise UnsupportedError(f"{self.name} has no kernel for {name(site)}: {'; '.join(reasons)}")
 
     @staticmethod
     def _take_ways(stretches: Sequence[Ways], latency_s: Floats) -> Ints:
@@ -285,6 +286,10 @@ class KernelMachine(ABC):
         return (
             f"kernel {name!r} of {self.name} runs no op of this workload: {'; '.join(sorted(reasons)) or 'none fits'}"
         )
+
+
+def _row_name(start: int, row: int) -> str:
+    return f"row {start + row}"
 
 
 def is_any(codes: Floats, wanted: Sequence[int]) -> NDArray[np.bool_]:

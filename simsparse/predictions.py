@@ -19,6 +19,7 @@ from simsparse.readings import AnyReading, AttentionReading, GemmReading, ModelR
 from simsparse.registry import load_machine, load_workload
 from simsparse.simulate import simulate, without_pattern
 from simsparse.sparsity import DENSE, Pattern, parse
+from simsparse.transforms import quantize_weights
 from simsparse.workload import Workload
 
 Answer = Outcome | Unreadable
@@ -94,8 +95,10 @@ def outcome(reading: Reading) -> Outcome:
 def _(reading: ModelReading) -> Outcome:
     machine = load_machine(reading.machine, dict(reading.changes))
     work = _part(_workload(reading), reading.part)
+    # Papers compare narrow weights with the activations' type.
+    reference = _part(_workload(replace(reading, weight_dtype="")), reading.part) if reading.weight_dtype else None
     sparsity = {} if reading.pattern == "dense" else dict.fromkeys(reading.on, reading.pattern)
-    result = simulate(work, machine, sparsity=sparsity, kernel=reading.kernel)
+    result = simulate(work, machine, sparsity=sparsity, kernel=reading.kernel, baseline=reference)
     spent: dict[str, float] = defaultdict(float)
     for call, latency_s in zip(result.plan.calls, result.prices.latency_s.tolist(), strict=True):
         spent[call.kernel] += latency_s * call.count
@@ -124,9 +127,7 @@ def _(reading: AttentionReading) -> Outcome:
 
 
 def _workload(reading: ModelReading) -> Workload:
-    if reading.weight_dtype:
-        raise UnsupportedError(f"a model with {reading.weight_dtype} weights is not priced yet")
-    return load_workload(
+    work = load_workload(
         reading.workload,
         phase=reading.phase,
         batch=reading.batch,
@@ -134,6 +135,7 @@ def _workload(reading: ModelReading) -> Workload:
         context=reading.context,
         dtype=reading.dtype,
     )
+    return quantize_weights(work, reading.weight_dtype) if reading.weight_dtype else work
 
 
 def _part(work: Workload, glob: str) -> Workload:

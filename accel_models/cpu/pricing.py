@@ -11,9 +11,9 @@ spread the dynamic energy of all instances over enough time for the power limit:
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from accel_models.cpu.columns import MapColumn, Term
+from simsparse.compiled import compiled
 from simsparse.plan import Floats, Ints
 
 # Plain integers: numba freezes them into the compiled code.
@@ -34,7 +34,7 @@ COMPUTE, INDEX, IMBALANCE, L2, L3, DRAM, OVERHEAD, EXPOSED, POWER = (int(term) f
 ) = range(17)  # fmt: skip
 
 
-@njit(cache=True)
+@compiled
 def price(
     rows: Floats, p: Floats, terms: Floats, energy: Floats, latency: Floats, dynamic: Floats, roof: Floats, bound: Ints
 ) -> None:
