@@ -130,6 +130,35 @@ def test_attention_is_found_and_layers_are_merged(tmp_path: Path) -> None:
     assert not any(op.kind is StreamKind.SOFTMAX and op.epilogue for op in workload.ops if isinstance(op, Stream))
 
 
+def test_shapes_that_the_graph_computes(tmp_path: Path) -> None:
+    """Exporters write `x.expand(batch, tokens, 8)` and `x.view(batch, -1)` as arithmetic on shapes."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["batch"]),
+        helper.make_node("Unsqueeze", ["batch", "axis"], ["batch1"]),
+        helper.make_node("Concat", ["batch1", "minus", "eight"], ["wanted"], axis=0),
+        helper.make_node("Shape", ["wanted"], ["rank"]),
+        helper.make_node("ConstantOfShape", ["rank"], ["ones"], value=helper.make_tensor("v", 7, [1], [1])),
+        helper.make_node("Mul", ["ones", "minus"], ["minuses"]),
+        helper.make_node("Equal", ["wanted", "minuses"], ["open"]),
+        helper.make_node("Where", ["open", "ones", "wanted"], ["full"]),
+        helper.make_node("Expand", ["table", "full"], ["y0"]),
+        helper.make_node("Add", ["x", "y0"], ["y1"]),
+        helper.make_node("Concat", ["batch1", "minus"], ["flat"], axis=0),
+        helper.make_node("Reshape", ["y1", "flat"], ["y2"]),
+        helper.make_node("Identity", ["w"], ["w1"]),
+        helper.make_node("Gemm", ["y2", "w1"], ["y"]),
+    ]
+    arrays = {
+        "zero": np.array(0), "axis": np.array([0]), "minus": np.array([-1]), "eight": np.array([8]),
+        "table": normal(1, 5, 8), "w": normal(40, 6),
+    }  # fmt: skip
+    workload = load_onnx(save(tmp_path, nodes, {"x": ["batch", 5, 8]}, ["y"], arrays), batch=3)
+    (gemm,) = workload.contractions()
+    assert gemm.gemm == GemmView(1, 6, 3, 40)
+    assert workload.parameters == 40 + 40 * 6
+
+
 def one_product(folder: Path, nodes: list[Any], inputs: dict[str, list[Any]], **arrays: np.ndarray) -> Contraction:
     kind = INT8 if any(name in ("ConvInteger", "MatMulInteger") for name in (n.op_type for n in nodes)) else FLOAT
     (op,) = load_onnx(save(folder, nodes, inputs, ["y"], arrays, kind)).contractions()

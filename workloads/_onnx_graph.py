@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simsparse.errors import InputError, SimsparseError
+from workloads._onnx_shapes import infer_shapes
 
 # Element types of the format with the names of `simsparse.dtypes`; uint8 is multiplied as int8.
 ELEMENT_TYPES = {
@@ -136,13 +137,13 @@ def read_graph(path: str | Path, *, batch: int = 1, seq: int | None = None) -> O
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
         found = _fix_inputs(model, path.name, batch, seq)
-        del model.graph.value_info[:]
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        stored = _stored(model.graph)
+        model = infer_shapes(model)
     except SimsparseError:
         raise
     except Exception as broken:  # parser, checker and inference each raise types of their own
         raise _unreadable(f"ONNX model {path.name!r}", broken) from None
-    return _graph(model.graph, path, found)
+    return _graph(model.graph, path, found, stored)
 
 
 def _fix_inputs(model: Any, name: str, batch: int, seq: int | None) -> int:
@@ -166,12 +167,22 @@ def _fix_inputs(model: Any, name: str, batch: int, seq: int | None) -> int:
     return found or 1
 
 
-def _graph(graph: Any, path: Path, batch: int) -> OnnxGraph:
+def _stored(graph: Any) -> dict[str, Any]:
+    """Initialisers by name, copied, since inference works on a graph without them."""
     import onnx
 
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {sparse.values.name: _filled(sparse) for sparse in graph.sparse_initializer}
-    parameters = frozenset(constants)
+    found = {sparse.values.name: _filled(sparse) for sparse in graph.sparse_initializer}
+    for tensor in graph.initializer:
+        found[tensor.name] = onnx.TensorProto()
+        found[tensor.name].CopyFrom(tensor)
+    return found
+
+
+def _graph(graph: Any, path: Path, batch: int, stored: dict[str, Any]) -> OnnxGraph:
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in graph.initializer} | stored
+    parameters = frozenset(stored)
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
     for node in graph.node:

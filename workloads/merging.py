@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from simsparse.ops import Contraction, Op, Stream, Tensor
+from simsparse.ops import Contraction, Op, Role, Stream, Tensor
 from simsparse.workload import Weight
 
 
@@ -106,7 +106,9 @@ def _anonymous(op: Op, layer: _Layer) -> Op:
     """The op as it would be in a layer without number, reading from nowhere in particular."""
 
     def rename(tensor: Tensor) -> Tensor:
-        own = tensor.name.startswith(layer.old)
+        # Vectors that streams read (biases, scales) may be shared by layers: exporters store equal ones once.
+        shared = tensor.role is Role.WEIGHT and isinstance(op, Stream)
+        own = tensor.name.startswith(layer.old) and not shared
         return replace(tensor, name=layer.new + tensor.name.removeprefix(layer.old) if own else "")
 
     return replace(_with_tensors(op, rename), name=op.name.removeprefix(layer.old))

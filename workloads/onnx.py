@@ -10,8 +10,9 @@ masks are counted as full.
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ _STREAMS = {
     " DynamicQuantizeLinear DepthToSpace SpaceToDepth Tile",
 }
 _KIND_OF = {name: kind for kind, names in _STREAMS.items() for name in names.split()}
-_UNFUSED = frozenset({StreamKind.NORM, StreamKind.SOFTMAX, StreamKind.POOL, StreamKind.GATHER, StreamKind.TOPK})
+# What products and other streams do in passing: elementwise ops, and changes of type.
+_ELEMENTWISE = frozenset({StreamKind.ACTIVATION, StreamKind.RESIDUAL, StreamKind.BIAS})
+_CONVERSIONS = frozenset({"Cast", "QuantizeLinear", "DequantizeLinear"})
 # Inputs of a product that count: (activations, weight) positions, with that of the weight's zero point.
 _OPERANDS = {
     "MatMul": (0, 1, None), "MatMulInteger": (0, 1, 3), "QLinearMatMul": (0, 3, 5), "Gemm": (0, 1, None),
@@ -164,7 +167,8 @@ class _Reader:
         if kind is None:
             kind = _elementwise(node.op_type, reads)
         writes = [self._output(node, name, place) for place in range(len(outputs))]
-        self.capture.stream(name, kind, reads, writes, fusable=kind not in _UNFUSED)
+        fusable = kind in _ELEMENTWISE or node.op_type in _CONVERSIONS
+        self.capture.stream(name, kind, reads, writes, fusable=fusable)
 
     # Tensors --------------------------------------------------------------------------------------------------------
 
@@ -211,7 +215,9 @@ class _Reader:
         pattern = self._pattern(array, zero, source)
         tensor = Tensor(name, tuple(array.shape), self._dtype(source), Role.WEIGHT, pattern)
         if not listed:
-            self.capture.weights.append(Weight(tensor))
+            stored = self.graph.shapes[source]  # of which an expanded constant is many copies
+            whole = math.prod(stored) == tensor.elements
+            self.capture.weights.append(Weight(tensor if whole else replace(tensor, shape=stored, pattern=DENSE)))
         self._weights[value, turn] = tensor
         return tensor
 
