@@ -49,7 +49,8 @@ def with_sparsity(
         return _with_pattern(tensor, chosen, backward)
 
     how = ", ".join(f"{glob.text}={pattern.text}" for glob, pattern in rules)
-    return changed(workload, change).transformed(f"sparsity {how}" + (f" (seed {seed})" if seed else ""))
+    alike = not any(glob.tells_layers_apart for glob, _ in rules)
+    return changed(workload, change, alike=alike).transformed(f"sparsity {how}" + (f" (seed {seed})" if seed else ""))
 
 
 def put_patterns(workload: Workload, choose: Choice, how: str, *, backward: bool = True) -> Workload:

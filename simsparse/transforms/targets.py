@@ -23,6 +23,11 @@ class Glob:
         self.text = text
         self._compiled = re.compile(translate(text))
 
+    @property
+    def tells_layers_apart(self) -> bool:
+        """Whether it can match one layer of an op and not another: only what may stand for a single digit can."""
+        return re.search(r"[0-9?\[]", self.text) is not None
+
     def matches(self, *names: str) -> bool:
         """Whether it matches one of them."""
         return any(self._compiled.match(name) for name in names)
@@ -40,8 +45,10 @@ class Glob:
             raise UnknownNameError.near(f"op that takes {what}", self.text, known)
 
 
-def changed(workload: Workload, change: Change) -> Workload:
+def changed(workload: Workload, change: Change, *, alike: bool = False) -> Workload:
     """Change the weight or scores of every contraction, and the stored weights, layer by layer.
+
+    With `alike`, `change` is known to do the same to all layers of an op and is asked about one.
 
     Ops whose layers now differ are split, together with what a kernel may fuse to them. Tables that only streams read
     (embeddings) stay as they are.
@@ -50,18 +57,18 @@ def changed(workload: Workload, change: Change) -> Workload:
     index = 0
     while index < len(workload.ops):
         op = workload.ops[index]
-        parts = list(_split(op, change)) if isinstance(op, Contraction) else [op]
+        parts = list(_split(op, change, alike)) if isinstance(op, Contraction) else [op]
         followers = _followers(workload.ops, index) if len(parts) > 1 else ()
         for part in parts:
             ops.append(part)
             for follower in (replace(f, layers=part.layers) for f in followers):
-                ops.extend(_split(follower, change) if isinstance(follower, Contraction) else [follower])
+                ops.extend(_split(follower, change, alike) if isinstance(follower, Contraction) else [follower])
         index += 1 + len(followers)
     tables = _read_by_streams_only(workload.ops)
     weights = [
         part
         for weight in workload.weights
-        for part in ([weight] if weight.tensor.name in tables else _split_weight(weight, change))
+        for part in ([weight] if weight.tensor.name in tables else _split_weight(weight, change, alike))
     ]
     return replace(workload, ops=tuple(ops), weights=tuple(weights))
 
@@ -78,14 +85,14 @@ def _followers(ops: Sequence[Op], index: int) -> Sequence[Op]:
     return list(takewhile(lambda op: isinstance(op, Stream) and op.epilogue, following))
 
 
-def _split(op: Contraction, change: Change) -> Iterator[Op]:
+def _split(op: Contraction, change: Change, alike: bool) -> Iterator[Op]:
     """The op once for each tensor that its target becomes in its layers."""
     target = _target(op)
     if target is None:
         yield op
         return
     by_tensor: dict[Tensor, list[int]] = {}
-    for layer, op_name in op.instances():
+    for layer, op_name in op.instances()[: 1 if alike else None]:
         tensor_name = _filled(target.name, layer) if op.layers else target.name
         by_tensor.setdefault(change(target, tensor_name, _forward_name(op_name)), []).append(layer)
     for tensor, layers in by_tensor.items():
@@ -94,14 +101,14 @@ def _split(op: Contraction, change: Change) -> Iterator[Op]:
         yield part if tensor == target else part.with_tensors(**dict.fromkeys(names, tensor))
 
 
-def _split_weight(weight: Weight, change: Change) -> Iterator[Weight]:
+def _split_weight(weight: Weight, change: Change, alike: bool) -> Iterator[Weight]:
     """The stored tensor once for each tensor it becomes in its layers; vectors stay."""
     tensor, owner = weight.tensor, weight.tensor.name.rpartition(".")[0]
     if not tensor.name.endswith(".weight") or len(tensor.shape) < 2:
         yield weight
         return
     by_tensor: dict[Tensor, list[int]] = {}
-    for layer in weight.layers or (0,):
+    for layer in (weight.layers or (0,))[: 1 if alike else None]:
         name, op = (_filled(text, layer) if weight.layers else text for text in (tensor.name, owner))
         by_tensor.setdefault(change(tensor, name, op), []).append(layer)
     for tensor, layers in by_tensor.items():
