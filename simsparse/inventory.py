@@ -54,8 +54,8 @@ def _shape(op: Op) -> str:
 
 
 def short(op: str) -> str:
-    """The name of an op without the stack of layers it is in: `encoder.mlp.fc1` of `encoder.layers.*.mlp.fc1`."""
-    return re.sub(r"[^.]+\.\*\.", "", op)
+    """The name of an op without the layers of a transformer: `encoder.mlp.fc1` of `encoder.layers.*.mlp.fc1`."""
+    return re.sub(r"\blayers\.\*\.", "", op)
 
 
 def op_group(op: str) -> str:
