@@ -291,6 +291,10 @@ class Result:
         except OSError as error:
             raise InputError.expected("output", str(path), f"a path that can be written ({error.strerror})") from None
 
+    def __repr__(self) -> str:
+        name, seconds, gain = self.workload.name, self.latency_s, self.speedup
+        return f"<Result: {name} on {self.machine}, {seconds:.4g} s, {gain:.2f} times as fast as dense>"
+
     def _repr_html_(self) -> str:
         from simsparse.render import result_html
 
