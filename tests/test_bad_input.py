@@ -202,7 +202,9 @@ def test_a_failed_write_keeps_the_old_file(
 
 
 def test_only_what_plugs_in_can_be_registered() -> None:
-    with pytest.raises(InputError, match="registered object is 'int', expected a machine, family, source, reader or method"):
+    with pytest.raises(
+        InputError, match="registered object is 'int', expected a machine, family, source, reader or method"
+    ):
         simsparse.register(3)
 
 
