@@ -54,12 +54,12 @@ def test_nothing_beats_its_roofline_and_parts_add_up(m: int, n: int, k: int, pat
 
 
 def test_the_rule_that_combines_terms() -> None:
-    """latency = launch + fill + max(core + tail + imbalance, dram) + power, with core as the engine's text says."""
+    """latency = launch + fill + ((core + tail + imbalance)⁴ + dram⁴)^¼ + power, with core as the engine's text says."""
     prices = priced(card("a100-sxm-80gb"), gemm_problems([128, 4096, 11008], [1, 512, 8192], 4096, pattern="2:4"))
     t = {term: prices.terms_s[:, term] for term in Term}
     core = np.maximum.reduce([np.hypot(t[Term.COMPUTE], t[Term.SMEM]), t[Term.L2], t[Term.ISSUE]])
     on_sms = core + t[Term.TAIL] + t[Term.IMBALANCE]
-    expected = t[Term.LAUNCH] + t[Term.FILL] + np.maximum(on_sms, t[Term.DRAM]) + t[Term.POWER]
+    expected = t[Term.LAUNCH] + t[Term.FILL] + (on_sms**4 + t[Term.DRAM] ** 4) ** 0.25 + t[Term.POWER]
     np.testing.assert_allclose(prices.latency_s, expected, rtol=1e-12)
 
 

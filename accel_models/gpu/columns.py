@@ -21,7 +21,7 @@ class Map(IntEnum):
     B_BYTES = 7  # bytes per element of B
     C_BYTES = 8
     A_STORED = 9  # bytes per element of A in memory
-    B_READ = 10  # fraction of B's rows that a tile reads (column selection)
+    B_READ = 10  # rows of B that a tile loads, over K
     ISSUE = 11  # SM cycles per element of A that a tile loads, spent on decoding and addressing
     IMBALANCE = 12  # busiest SM over mean, of the main loop
     EFFICIENCY = 13  # fraction of RATE the main loop sustains when nothing else bounds it
@@ -35,6 +35,7 @@ class Map(IntEnum):
     MENU = 21  # which tile menu the kernel chooses from
     DRAM_FRACTION = 22  # of peak memory bandwidth that the kernel's streams reach
     B_TOUCHED = 23  # fraction of B's rows that any tile reads
+    LARGEST = 24  # 1: the library takes the largest tile that gives every SM a block; 0: the fastest
 
 
 MAP_WIDTH = len(Map)

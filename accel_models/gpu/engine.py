@@ -3,8 +3,9 @@
 The rule that combines the terms of a product:
 
     core    = (compute^p + smem^p)^(1/p), or l2, or issue, whichever is longest
-    latency = launch + fill + max(core + tail + imbalance, dram) + power
+    latency = launch + fill + ((core + tail + imbalance)⁴ + dram⁴)^¼ + link + power
 
+The fourth root is a maximum that is soft where SM work and memory traffic are nearly equal: waves start with loads.
 `core` is what the SMs need if every SM had the same share; `tail` the wait for SMs that got one tile more, `imbalance`
 for SMs whose tiles hold more nonzeros. Tensor cores and shared memory overlap imperfectly: warps wait on barriers for
 whichever of the two is late. p is 2 where warps load fragments themselves, and larger where the tensor cores read
@@ -14,9 +15,9 @@ shared memory on their own (Hopper and data-centre Blackwell). `power` is what a
 from __future__ import annotations
 
 import numpy as np
-from simsparse.compiled import compiled
 
 from accel_models.gpu.columns import Card, Map, Term
+from simsparse.compiled import compiled
 from simsparse.plan import Floats, Ints
 
 # Enum members as plain integers: numba freezes them into the compiled code.
@@ -26,7 +27,7 @@ A_BYTES, B_BYTES, C_BYTES = int(Map.A_BYTES), int(Map.B_BYTES), int(Map.C_BYTES)
 A_STORED, B_READ, ISSUE, IMBALANCE = int(Map.A_STORED), int(Map.B_READ), int(Map.ISSUE), int(Map.IMBALANCE)
 FILL_S, LAUNCH_S, RASTER, MENU = int(Map.FILL_S), int(Map.LAUNCH_S), int(Map.RASTER), int(Map.MENU)
 TILE_M, TILE_N, SPLIT_K, RESIDENT = int(Map.TILE_M), int(Map.TILE_N), int(Map.SPLIT_K), int(Map.RESIDENT)
-DRAM_FRACTION, B_TOUCHED = int(Map.DRAM_FRACTION), int(Map.B_TOUCHED)
+DRAM_FRACTION, B_TOUCHED, LARGEST = int(Map.DRAM_FRACTION), int(Map.B_TOUCHED), int(Map.LARGEST)
 SM_COUNT, CLOCK_HZ, DRAM_RATE = int(Card.SM_COUNT), int(Card.CLOCK_HZ), int(Card.DRAM_BYTES_PER_S)
 L2_BYTES, L2_RATE, SMEM_RATE = int(Card.L2_BYTES), int(Card.L2_BYTES_PER_CLOCK), int(Card.SMEM_BYTES_PER_CLOCK)
 REGISTERS, L2_FRACTION = int(Card.REGISTERS), int(Card.L2_FRACTION)
@@ -98,6 +99,13 @@ def core_seconds(compute: float, smem: float, l2: float, issue: float, power: fl
 
 
 @compiled
+def beside(on_sms: float, dram: float) -> float:
+    """SM work and memory traffic, of which a little does not overlap: `(on_sms⁴ + dram⁴)^¼`."""
+    a, b = on_sms * on_sms, dram * dram
+    return float(np.sqrt(np.sqrt(a * a + b * b)))
+
+
+@compiled
 def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> float:
     """Fill `work` with the terms of a product at the tile in `row`; return its time before any power limit.
 
@@ -119,7 +127,7 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     load = (tile_m * row[A_BYTES] + tile_n * b_bytes) * k
     smem_bytes = warps * (side_m * row[A_BYTES] + side_n * b_bytes) * k + load
     smem = smem_bytes / (card[SMEM_RATE] * clock)
-    l2_bytes = load / card[MULTICAST] + tile_m * tile_n * row[C_BYTES]
+    l2_bytes = load / min(card[MULTICAST], blocks_m * blocks_n) + tile_m * tile_n * row[C_BYTES]
     # An SM takes at most 64 bytes a clock; all of them share what L2 delivers.
     l2_rate = card[L2_RATE] * card[L2_FRACTION]
     l2 = l2_bytes / (min(64.0, l2_rate / busy) * clock)
@@ -143,7 +151,7 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     work[T_IMBALANCE] = rounds * core * (row[IMBALANCE] - 1.0)
     work[T_LINK] = work[T_POWER] = 0.0
     work[W_DRAM], work[W_L2], work[W_SMEM] = traffic, blocks * l2_bytes, blocks * smem_bytes
-    return float(before + max(on_sms, dram))
+    return float(before + beside(on_sms, dram))
 
 
 @compiled
@@ -179,13 +187,17 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             row[TILE_M], row[TILE_N] = tile_m, tile_n
             row[RESIDENT] = resident_blocks(tile_m, tile_n, card[REGISTERS])
             blocks = np.ceil(row[M] / tile_m) * np.ceil(row[N] / tile_n) * row[BATCH]
+            # Who takes the largest tile that fills the SMs splits the reduction only if none does.
+            most_blocks = card[SM_COUNT] * (4.0 if row[LARGEST] == 0.0 or blocks < card[SM_COUNT] else 0.0)
             for split in SPLITS:
-                if split > 1.0 and (blocks * split > 4.0 * card[SM_COUNT] or row[K] < split * 256.0):
+                if split > 1.0 and (blocks * split > most_blocks or row[K] < split * 256.0):
                     break
                 row[SPLIT_K] = split
                 time_s = product_terms(row, card, work, best)
                 if time_s < best:
                     best, best_tile, best_split = time_s, tile, split
+            if row[LARGEST] > 0.0 and blocks >= card[SM_COUNT]:
+                break
         row[TILE_M], row[TILE_N], row[SPLIT_K] = TILES[best_tile, 0], TILES[best_tile, 1], best_split
         row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], card[REGISTERS])
         times[i] = best
@@ -222,14 +234,14 @@ def combine(
         core = core_seconds(row[T_COMPUTE], row[T_SMEM], row[T_L2], row[T_ISSUE], card[OVERLAP])
         core += row[T_TAIL] + row[T_IMBALANCE]
         around = row[T_LAUNCH] + row[T_FILL] + row[T_LINK]
-        time_s = around + max(core, row[T_DRAM])
+        time_s = around + beside(core, row[T_DRAM])
         total = 0.0
         for j in range(last):
             total += energies[i, j]
         if total > room_w * time_s:
             # A lower clock stretches what runs on the SMs; memory keeps its pace. Energy falls with the voltage.
             clock = (room_w * time_s / total) ** (1.0 / exponent)
-            slower_s = around + max(core / clock, row[T_DRAM])
+            slower_s = around + beside(core / clock, row[T_DRAM])
             row[T_POWER] = slower_s - time_s
             time_s = slower_s
             for j in range(last):

@@ -29,6 +29,12 @@ from simsparse.readings import GemmReading
 
 # What a kernel's rows may move, with the step of the first round (a factor).
 FREE = {"efficiency": 1.1, "fill_s": 1.5, "issue_cycles": 2.0}
+# The search runs from each of these and keeps the best.
+STARTS = (
+    {"efficiency": 0.8, "fill_s": 5e-6, "issue_cycles": 0.05},
+    {"efficiency": 0.4, "fill_s": 1e-6, "issue_cycles": 0.01},
+    {"efficiency": 0.2, "fill_s": 1e-5, "issue_cycles": 0.5},
+)
 MOST = {"efficiency": 1.0, "fill_s": 3e-5, "issue_cycles": 8.0}
 ROUNDS = 40
 FEWEST_ROWS = 8
@@ -165,10 +171,10 @@ class Fit:
             changed = old.model_copy(update=dict(point))
             return self.constants.model_copy(update={"kernels": {**self.constants.kernels, name: changed}})
 
-        start = {field: max(float(getattr(old, field)), 1e-3 if field == "issue_cycles" else 0.0) for field in free}
-        found = {field: _rounded(value) for field, value in self.search(
-            chosen, start, {field: FREE[field] for field in free}, build).items()}  # fmt: skip
-        fitted = build(found)
+        steps = {field: FREE[field] for field in free}
+        ends = [self.search(chosen, {field: start[field] for field in free}, steps, build) for start in STARTS]
+        best = min(ends, key=lambda point: self.loss(chosen, build(point)))
+        fitted = build({field: _rounded(value) for field, value in best.items()})
         off = np.concatenate([np.abs(self.errors(r, fitted) - 1.0) for r in chosen])
         cards = ", ".join(sorted({r.machine for r in chosen}))
         done = fitted.of(name).model_copy(

@@ -23,7 +23,9 @@ class Rates:
         half = [self._rate(spec, f"{name}_acc16") or self._rate(spec, name) for name in COMPUTE_TYPES]
         # fp32 has no tensor cores: its rate is that of the CUDA cores.
         simt = full[COMPUTE_TYPES.index("fp32")]
-        self.lanes = simt
+        # Lanes that multiply while an address or a load is made for each of them: on GA10x and Ada half of the lanes
+        # share their path with integers (recalled from the GA102 whitepaper).
+        self.fed_lanes = min(simt, 64.0)
         on_tensor_cores = np.array([name not in ("fp32", "fp64") for name in COMPUTE_TYPES])
         self._tensor = np.array([full, half]) * on_tensor_cores
         # fp16 and narrower run packed, two to an fp32 lane; fp64 at half rate on data-centre parts (assumed).

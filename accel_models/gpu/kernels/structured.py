@@ -31,6 +31,7 @@ class SemiStructured(ProductKernel):
     patterns = GROUPED
     made_for = NOT_24
     raster = 0.0
+    largest = 1.0
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Patterns that do not imply 2:4; extents the instruction cannot take."""
@@ -51,6 +52,7 @@ class SemiStructured(ProductKernel):
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = stored
         rows[:, Map.EXECUTED] = 0.5
         rows[:, Map.RASTER] = self.raster
+        rows[:, Map.LARGEST] = self.largest
         return rows
 
 
@@ -59,6 +61,7 @@ class Cutlass24(SemiStructured):
 
     name = "cutlass-24"
     raster = 1.0
+    largest = 0.0
 
 
 class SparseMarlin(SemiStructured):
@@ -66,6 +69,7 @@ class SparseMarlin(SemiStructured):
 
     name = "sparse-marlin"
     raster = 1.0
+    largest = 0.0
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Patterns that do not imply 2:4; weights that are not narrow."""
@@ -154,6 +158,10 @@ class NmSparse(NmCudaCores):
     """nmSPARSE: the same without packing, so that a block loads all rows of B of its window."""
 
     name = "nmsparse"
+
+    def rate(self, problem: Floats) -> Floats:
+        """Every value is gathered with an address of its own."""
+        return self.rates.fed_lanes / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
 
     def map(self, problem: Floats) -> Floats:
         """All of B's window."""

@@ -72,10 +72,10 @@ class Sputnik(SparseKernel):
 
     def rate(self, problem: Floats) -> Floats:
         """One element a lane in any type (fp16 is widened), over the kept fraction."""
-        return self.rates.lanes / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
+        return self.rates.fed_lanes / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
 
     def map(self, problem: Floats) -> Floats:
-        """No row of B is shared between rows of A; the longest row of a block is waited for."""
+        """Each nonzero fetches its row of B; the longest row of a block is waited for."""
         rows = super().map(problem)
         kept = pattern_of(problem)[:, P.DENSITY]
         stored = per_element("csr16", problem)
