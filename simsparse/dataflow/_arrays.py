@@ -1,0 +1,229 @@
+"""What the compiled code of `simsparse.dataflow` sees: arrays and numbers, by name.
+
+Sizes: T tensors, D dimensions, A axes of a tensor, L storage levels (outermost first; level L is the compute),
+R ranks of a format, n loops of a mapping. Sets of dimensions and of tensors are bit masks.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class LoopColumn(IntEnum):
+    """Columns of a loop of a mapping; loops stand outermost first, in a level temporal before spatial."""
+
+    LEVEL = 0
+    DIM = 1
+    FACTOR = 2
+    KIND = 3
+
+
+class LoopKind(IntEnum):
+    """Whether a loop runs in time or over a mesh axis."""
+
+    TEMPORAL = 0
+    X = 1
+    Y = 2
+
+
+class Stored(IntEnum):
+    """What a level does with a tensor."""
+
+    BYPASSED = 0
+    KEPT = 1
+    STREAMED = 2  # passes through: counted and priced here, but held by nobody
+
+
+class DensityKind(IntEnum):
+    """How the occupancy of a tile follows from its shape."""
+
+    DENSE = 0
+    STRUCTURED = 1  # floor(n·d) or ceil(n·d) of n
+    RANDOM = 2  # hypergeometric over granules; P(empty) by number of granules in a table
+    ASKED = 3  # measured, one answer for each shape of a tile
+
+
+class RankCode(IntEnum):
+    """Formats of a rank of the fiber tree."""
+
+    UOP = 0  # uncompressed, with offset pairs where the fibers below vary in length
+    B = 1  # bitmask
+    CP = 2  # coordinate and payload
+    RLE = 3  # run length
+
+
+class ActionCode(IntEnum):
+    """What is done about operations whose partner is zero."""
+
+    GATE = 0
+    SKIP = 1
+    SKIP_SPATIAL = 2
+    SKIP_POSITION = 3
+
+
+class ActionColumn(IntEnum):
+    """Columns of an action."""
+
+    LEVEL = 0
+    GROUP = 1  # alternatives of a level, of which one is taken
+    CODE = 2
+    TARGET = 3
+    ON = 4  # bit mask of tensors
+
+
+class Count(IntEnum):
+    """Columns of the counts of a tensor at a level, per instance unless said otherwise."""
+
+    TILE = 0
+    PARTITION = 1
+    OCCUPANCY_MAX = 2
+    OCCUPANCY_MEAN = 3
+    INSTANCES_MAX = 4
+    INSTANCES_MEAN = 5
+    READS = 6  # algorithmic: as if dense
+    FILLS = 7
+    UPDATES = 8
+    ACTUAL_READS = 9
+    ACTUAL_FILLS = 10
+    ACTUAL_UPDATES = 11
+    GATED_READS = 12
+    GATED_FILLS = 13
+    GATED_UPDATES = 14
+    SKIPPED_READS = 15
+    SKIPPED_FILLS = 16
+    SKIPPED_UPDATES = 17
+    REDUCTIONS = 18
+    ENERGY_PJ = 19  # of all instances
+    READ_WORDS = 20  # that take bandwidth, metadata among them
+    WRITE_WORDS = 21
+
+
+class Total(IntEnum):
+    """Columns of what is counted once for a mapping."""
+
+    CYCLES = 0
+    ENERGY_PJ = 1
+    COMPUTE_CYCLES = 2
+    COMPUTES = 3
+    ACTUAL = 4
+    GATED = 5
+    SKIPPED = 6
+    INSTANCES_MAX = 7
+    INSTANCES_MEAN = 8
+    COMPUTE_ENERGY_PJ = 9
+    BOUND = 10  # level that takes longest; L stands for the compute
+    UTILISATION = 11  # actual computes over those that all instances could do in the time
+
+
+class Charge(IntEnum):
+    """Columns of the energies of a storage level, in pJ per vector access."""
+
+    READ = 0  # + 3 for gated, + 6 for skipped; fills and updates are next to it
+    FILL = 1
+    UPDATE = 2
+    METADATA = 9  # the same nine again, for metadata
+    COMPRESSION = 18
+    DECOMPRESSION = 19
+
+
+class Question(IntEnum):
+    """Kinds of questions about real masks and occupancies that the compiled code asks Python."""
+
+    OCCUPANCY = 0  # (P(empty), most nonzeros, mean nonzeros) of the tiles of a shape
+    LANES = 1  # (E[⌈n/S⌉ | n>0], E[⌈n/S⌉], E[n/⌈n/S⌉]) of a tile of occupancy n and S lanes
+    LIVE = 2  # (fraction of the target's accesses whose partners are all nonzero, , )
+    PAIRS = 3  # (fraction of the operations whose operands are all nonzero, , )
+
+
+class ProblemArrays(NamedTuple):
+    """A contraction. `coefficients[t, a, d]` is what dimension d adds to axis a of tensor t."""
+
+    coefficients: Ints
+    n_axes: Ints
+    relevant: Ints  # (T,) bit mask of dimensions
+    simple: Ints  # (T,) 1 where every axis is one dimension: no halos
+    sizes: Floats  # (T,) words
+    output: int
+
+
+class DensityArrays(NamedTuple):
+    """What is zero in each tensor."""
+
+    kind: Ints
+    density: Floats
+    units: Floats  # granules in all, and how many of them are nonzero
+    nonzero: Floats
+    granule: Ints  # (T, A) extents of a granule
+    granule_words: Floats
+    empty: Floats  # (T, k) P(empty) of 0, 1, … granules
+    empty_length: Ints
+
+
+class MachineArrays(NamedTuple):
+    """The storage levels, their formats and actions."""
+
+    block_words: Floats
+    word_bits: Floats
+    metadata_width_bits: Floats
+    read_words_per_cycle: Floats
+    write_words_per_cycle: Floats
+    capacity_words: Floats
+    n_ranks: Ints  # (L, T); 0 without a format
+    rank_code: Ints  # (L, T, R), rank 0 innermost
+    rank_bits: Floats  # (L, T, R, 2) metadata, payload
+    rank_dims: Ints  # (L, T, R) bit mask of dimensions that the rank flattens; 0: takes one loop
+    inner_first: Ints  # (L, T)
+    compressed: Ints  # (L, T)
+    actions: Ints  # (k, 5) `ActionColumn`, sorted by level and group
+    compute_gates: int
+    compute_skips: int
+    charges_pj: Floats  # (L, 20)
+    compute_pj: Floats  # (3,) actual, gated, skipped
+
+
+class Asked(NamedTuple):
+    """Questions answered so far, and those that came up."""
+
+    keys: Ints  # (q, 4 + D) Question, tensor, tensors or lanes, flag, extents
+    values: Floats  # (q, 3)
+    missing: Ints  # (m, 4 + D)
+    n_missing: Ints  # (1,)
+
+
+class Counts(NamedTuple):
+    """Results of one mapping."""
+
+    counts: Floats  # (L, T, len(Count))
+    metadata: Floats  # (L, T, R, 3, 3, 2) rank; actual, gated, skipped; read, fill, update; metadata, payload
+    metadata_max: Floats  # (L, T, R, 2) of the fullest tile
+    levels: Floats  # (L + 1, 2) cycles, slowdown
+    totals: Floats  # (len(Total),)
+
+
+class Scratch(NamedTuple):
+    """Work space of one mapping, and the dense counts' intermediate results."""
+
+    extents: Ints  # (L + 1, D) of the loops at a level and inside
+    start: Ints  # (L + 1,) first loop at a level or inside
+    spatial_start: Ints  # (L,) first spatial loop of a level
+    step: Ints  # (n,) what an advance of a loop adds to its dimension
+    outside: Floats  # (n + 1,) product of the temporal factors outside a loop
+    instances: Floats  # (L + 1,)
+    shift: Ints  # (D,)
+    box: Ints  # (D,)
+    part: Ints  # (D,)
+    fiber: Floats  # (L, T, R) coordinates of a fiber of a rank
+    span: Ints  # (L, T, R, D) tile that the rank spans
+    below: Ints  # (L, T, R, D) tile under one coordinate
+    own_loops: Ints  # (n,)
+    saved: Floats  # (T,) fraction that is lost to an action at a level outside
+    own: Floats  # (T,) the same, to an action at this level
+    rounds: Floats  # (T,) rounds over dense rounds, by skipping of positions
+    ranks: Floats  # (R, 2) metadata and payload words of a tile

@@ -1,0 +1,201 @@
+"""`analyze`: what one mapping of a problem on an architecture moves, takes and burns, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from simsparse.dataflow._arrays import Count, Counts, Total
+from simsparse.dataflow.architecture import Architecture
+from simsparse.dataflow.mapping import Mapping
+from simsparse.dataflow.prepared import prepare
+from simsparse.dataflow.problem import Problem
+from simsparse.dataflow.rounding import Rounding
+from simsparse.errors import InputError
+
+
+class Access(Enum):
+    """What is done to a word at a level."""
+
+    READS = 0
+    FILLS = 1
+    UPDATES = 2
+
+
+class State(Enum):
+    """What became of an access."""
+
+    ACTUAL = 0
+    GATED = 1
+    SKIPPED = 2
+
+
+class Part(Enum):
+    """Parts of a format."""
+
+    METADATA = 0
+    PAYLOAD = 1
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """A level that does not hold what it keeps."""
+
+    level: str
+    words: float
+    capacity_words: float
+    largest: str
+
+    def __str__(self) -> str:
+        over = self.words - self.capacity_words
+        return (
+            f"level {self.level} would hold {self.words:,.0f} words of {self.capacity_words:,.0f}, {over:,.0f} too many, "
+            f"most of them of tensor {self.largest}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Counts of one mapping.
+
+    Attributes
+    ----------
+    cycles : float
+    energy_j : float
+    bound : str
+        Level that takes longest (the compute's name where nothing throttles it).
+    utilisation : float
+        Actual operations over those that the instances in use could do in the time.
+    result : Counts
+        All counts as arrays.
+    """
+
+    problem: Problem
+    architecture: Architecture
+    mapping: Mapping
+    rounding: Rounding
+    result: Counts
+
+    @property
+    def cycles(self) -> float:
+        """Of the slowest level."""
+        return self.total(Total.CYCLES)
+
+    @property
+    def energy_j(self) -> float:
+        """Of all levels and the compute."""
+        return self.total(Total.ENERGY_PJ) * 1e-12
+
+    @property
+    def utilisation(self) -> float:
+        """See the class."""
+        return self.total(Total.UTILISATION)
+
+    @property
+    def bound(self) -> str:
+        """See the class."""
+        return (*self.architecture.level_names, self.architecture.compute.name)[int(self.total(Total.BOUND))]
+
+    def total(self, which: Total) -> float:
+        """One of what is counted once."""
+        return float(self.result.totals[which])
+
+    def stored(self, level: str, tensor: str) -> bool:
+        """Whether a tensor is counted at a level."""
+        part = self.mapping.levels[self._at(level)]
+        return tensor in part.keep or tensor in part.streamed
+
+    def _at(self, level: str) -> int:
+        self.architecture.level(level)
+        return self.architecture.level_names.index(level)
+
+    def count(self, level: str, tensor: str, which: Count) -> float:
+        """A count of a tensor at a level, per instance."""
+        self.problem.tensor(tensor)
+        return float(self.result.counts[self._at(level), self.problem.names.index(tensor), which])
+
+    def metadata(self, level: str, tensor: str, rank: int, state: State, access: Access, part: Part) -> float:
+        """Words of metadata or payload of a rank (0 is the innermost), per instance."""
+        at, t = self._at(level), self.problem.names.index(tensor)
+        return float(self.result.metadata[at, t, rank, state.value, access.value, part.value])
+
+    def level_cycles(self, level: str) -> float:
+        """Cycles that a level needs for what it moves, at least those of the compute."""
+        return float(self.result.levels[self._at(level), 0])
+
+    def energies_j(self) -> dict[str, float]:
+        """Energy of each level and of the compute; they add up to `energy_j`."""
+        parts = {
+            name: float(self.result.counts[at, :, Count.ENERGY_PJ].sum()) * 1e-12
+            for at, name in enumerate(self.architecture.level_names)
+        }
+        return {**parts, self.architecture.compute.name: self.total(Total.COMPUTE_ENERGY_PJ) * 1e-12}
+
+    def occupied_words(self, level: str, *, mean: bool = False) -> float:
+        """Words of data that a level holds, metadata included: of the fullest tiles, or on average."""
+        at = self._at(level)
+        storage = self.architecture.levels[at]
+        words = 0.0
+        for t, name in enumerate(self.problem.names):
+            if name not in self.mapping.levels[at].keep:
+                continue
+            words += float(self.result.counts[at, t, Count.OCCUPANCY_MEAN if mean else Count.OCCUPANCY_MAX])
+        return words if storage else 0.0
+
+    def overflows(self, *, mean: bool = False) -> tuple[Overflow, ...]:
+        """Levels whose capacity is below what they keep, in the worst case or on average."""
+        found = []
+        which = Count.OCCUPANCY_MEAN if mean else Count.OCCUPANCY_MAX
+        for at, level in enumerate(self.architecture.levels):
+            keep = self.mapping.levels[at].keep
+            words = {name: self.count(level.name, name, which) for name in keep}
+            total = sum(words.values())
+            if total > level.capacity_words:
+                found.append(
+                    Overflow(level.name, total, level.capacity_words, max(words, key=lambda name: words[name]))
+                )
+        return tuple(found)
+
+
+def analyze(
+    problem: Problem, architecture: Architecture, mapping: Mapping, rounding: Rounding | str = Rounding.EXACT
+) -> Analysis:
+    """Count accesses, cycles and energy of a mapping.
+
+    Parameters
+    ----------
+    rounding : {"exact", "sparseloop"} or Rounding
+        Unrounded expectations, or integers where Sparseloop has them.
+
+    Raises
+    ------
+    InputError
+        For a mapping that is none of this problem, or needs more instances than there are.
+    """
+    mode = rounding if isinstance(rounding, Rounding) else _rounding(rounding)
+    mapping.check(problem, architecture)
+    prepared = prepare(problem, architecture, mode)
+    analysis = Analysis(problem, architecture, mapping, mode, prepared.run(*mapping.arrays(problem)))
+    _check_instances(analysis)
+    return analysis
+
+
+def _rounding(name: str) -> Rounding:
+    if name.upper() not in Rounding.__members__:
+        raise InputError.expected("rounding", name, "exact or sparseloop")
+    return Rounding[name.upper()]
+
+
+def _check_instances(analysis: Analysis) -> None:
+    for at, level in enumerate(analysis.architecture.levels):
+        used = float(analysis.result.counts[at, :, Count.INSTANCES_MAX].max())
+        if used > level.instances:
+            raise InputError.expected(
+                f"instances of level {level.name} that the mapping uses", used, f"at most {level.instances}"
+            )
+    compute = analysis.architecture.compute
+    used = analysis.total(Total.INSTANCES_MAX)
+    if used > compute.instances:
+        raise InputError.expected(
+            f"instances of {compute.name} that the mapping uses", used, f"at most {compute.instances}"
+        )

@@ -1,0 +1,206 @@
+"""Densities: how many words of a tile are nonzero, and how often a tile is empty.
+
+Statistics are of aligned tiles: `UniformRandom` is hypergeometric over its blocks, `FixedStructured` spreads evenly
+(N:M), `ActualData` counts a real mask, `Banded` is the mask of a band.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simsparse.dataflow._arrays import DensityKind, Floats
+from simsparse.dataflow.rounding import Rounding
+from simsparse.errors import InputError, UnsupportedError
+from simsparse.sparsity import NM, NMV, VNM, Block, Dense, Measured, Pattern, Unstructured, Vector
+
+Mask = NDArray[np.bool_]
+# P(empty) below this changes no count.
+NEVER = 1e-18
+
+
+@dataclass(frozen=True)
+class Density:
+    """Base: nothing is zero."""
+
+    kind: ClassVar[DensityKind] = DensityKind.DENSE
+    label: ClassVar[str] = "dense"
+
+    @property
+    def mean(self) -> float:
+        """Fraction nonzero."""
+        return 1.0
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse what does not fit a tensor's shape."""
+
+    def mask_of(self, shape: tuple[int, ...]) -> Mask | None:
+        """The mask, where there is a certain one."""
+        return None
+
+
+DENSE = Density()
+
+
+def _check_fraction(what: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise InputError.expected(what, value, "a fraction from 0 to 1")
+
+
+@dataclass(frozen=True)
+class FixedStructured(Density):
+    """Nonzeros spread evenly: of n words, ⌊n·d⌋ or ⌈n·d⌉ are nonzero."""
+
+    density: float
+    kind = DensityKind.STRUCTURED
+    label = "fixed-structured"
+
+    def __post_init__(self) -> None:
+        _check_fraction("density", self.density)
+
+    @property
+    def mean(self) -> float:
+        """Fraction nonzero."""
+        return self.density
+
+
+@dataclass(frozen=True)
+class UniformRandom(Density):
+    """A certain number of blocks is nonzero, at random places: tiles are hypergeometric.
+
+    `block` gives extents along the axes; empty stands for single words.
+    """
+
+    density: float
+    block: tuple[int, ...] = ()
+    kind = DensityKind.RANDOM
+    label = "hypergeometric"
+
+    def __post_init__(self) -> None:
+        _check_fraction("density", self.density)
+        if any(extent < 1 for extent in self.block):
+            raise InputError.expected("block of a random density", self.block, "extents of at least 1")
+
+    @property
+    def mean(self) -> float:
+        """Fraction nonzero."""
+        return self.density
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """A block has as many axes as the tensor."""
+        if self.block and len(self.block) != len(shape):
+            raise InputError.expected(f"block of tensor {name}", self.block, f"{len(shape)} extents")
+
+    def granule(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Extents of what is zero or not as a whole."""
+        return self.block or (1,) * len(shape)
+
+    def nonzero_of(self, units: float, rounding: Rounding) -> float:
+        """Granules that are nonzero, of `units`."""
+        wanted = self.density * units
+        return float(math.ceil(wanted - 1e-9)) if rounding is Rounding.SPARSELOOP else wanted
+
+
+@dataclass(frozen=True, eq=False)
+class ActualData(Density):
+    """A real mask, True where nonzero, of the tensor's shape."""
+
+    mask: Mask = field(repr=False)
+    kind = DensityKind.ASKED
+    label = "real-data"
+
+    @cached_property
+    def _mean(self) -> float:
+        return float(np.count_nonzero(self.mask)) / self.mask.size
+
+    @property
+    def mean(self) -> float:
+        """Fraction nonzero."""
+        return self._mean
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """The mask has the tensor's shape."""
+        if self.mask.shape != shape:
+            raise InputError.expected(f"shape of the mask of tensor {name}", self.mask.shape, f"{shape}")
+
+    def mask_of(self, shape: tuple[int, ...]) -> Mask | None:
+        """Itself."""
+        return self.mask
+
+
+@dataclass(frozen=True)
+class Banded(Density):
+    """Nonzero where |i·columns − j·rows| ≤ half_width·max(rows, columns), of the last two axes."""
+
+    half_width: int
+    shape: tuple[int, ...]
+    kind = DensityKind.ASKED
+    label = "banded"
+
+    def __post_init__(self) -> None:
+        if len(self.shape) < 2 or self.half_width < 0:
+            raise InputError.expected("band", (self.half_width, self.shape), "two axes and a half width of 0 or more")
+
+    @cached_property
+    def mask(self) -> Mask:
+        """The mask of the band."""
+        rows, columns = self.shape[-2:]
+        along, across = np.ogrid[:rows, :columns]
+        band = np.abs(along * columns - across * rows) <= self.half_width * max(rows, columns)
+        return np.broadcast_to(band, self.shape)
+
+    @property
+    def mean(self) -> float:
+        """Fraction nonzero."""
+        return float(np.count_nonzero(self.mask)) / self.mask.size
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """The band was made for the tensor's shape."""
+        if self.shape != shape:
+            raise InputError.expected(f"shape of the band of tensor {name}", self.shape, f"{shape}")
+
+    def mask_of(self, shape: tuple[int, ...]) -> Mask | None:
+        """The band."""
+        return self.mask
+
+
+def of_pattern(pattern: Pattern, shape: tuple[int, ...]) -> Density:
+    """The density of a pattern on a tensor whose last axis is the reduction.
+
+    Raises
+    ------
+    UnsupportedError
+        For a pattern that says nothing about the tiles of one tensor (activation, attention, rows, slices).
+    """
+    lead = (1,) * (len(shape) - 2)
+    if isinstance(pattern, Dense):
+        return DENSE
+    if isinstance(pattern, NM):
+        return FixedStructured(pattern.density)
+    if isinstance(pattern, (VNM, NMV)) and pattern.v == 1:
+        return FixedStructured(pattern.density)
+    if isinstance(pattern, (Unstructured, Measured)):
+        return UniformRandom(pattern.density)
+    if isinstance(pattern, (VNM, NMV, Vector)) and len(shape) >= 2:
+        return UniformRandom(pattern.density, (*lead, pattern.v, 1))
+    if isinstance(pattern, Block) and len(shape) >= 2:
+        return UniformRandom(pattern.density, (*lead, pattern.rows, pattern.cols))
+    raise UnsupportedError(f"pattern {pattern.text!r} has no density model in dataflow, expected one of single tensors")
+
+
+def empty_table(units: float, nonzero: float) -> Floats:
+    """P(no nonzero among k of `units` granules) for k = 0, 1, … until it stays below `NEVER`.
+
+    Each granule drawn finds a zero with (zeros left) / (granules left).
+    """
+    if nonzero <= 0.0:
+        return np.ones(int(units) + 1)
+    most = int(min(units - nonzero, 64.0 * units / nonzero + 64.0))
+    drawn = np.arange(max(0, most), dtype=np.float64)
+    table = np.concatenate(([1.0], np.cumprod((units - nonzero - drawn) / (units - drawn))))
+    return table[: int(np.count_nonzero(table >= NEVER))]

@@ -1,0 +1,170 @@
+"""What is computed: any contraction of tensors whose axes are sums of dimensions, with the density of each tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from simsparse.dataflow._arrays import ProblemArrays
+from simsparse.dataflow.density import DENSE, Density, of_pattern
+from simsparse.errors import InputError, UnknownNameError
+from simsparse.ops import Axis, Contraction
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor of a problem.
+
+    Attributes
+    ----------
+    name : str
+    axes : tuple of Axis
+        How dimensions index it; an axis may be a sum, such as `(("p", 2), ("r", 1))`.
+    density : Density
+    """
+
+    name: str
+    axes: tuple[Axis, ...]
+    density: Density = DENSE
+
+    @cached_property
+    def dims(self) -> frozenset[str]:
+        """Dimensions that index it."""
+        return frozenset(dim for axis in self.axes for dim, _ in axis)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A contraction: the sum over all points of the dimensions of the product of the inputs.
+
+    Attributes
+    ----------
+    dims : tuple of (name, extent)
+    tensors : tuple of Operand
+        Inputs and the output.
+    output : str
+        Name of the tensor that is written.
+
+    Raises
+    ------
+    InputError
+        For an extent below 1, an axis over an unknown dimension, a dimension on two axes of one tensor, a mask of
+        another shape than its tensor.
+    """
+
+    dims: tuple[tuple[str, int], ...]
+    tensors: tuple[Operand, ...]
+    output: str
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        extents = dict(self.dims)
+        for dim, extent in self.dims:
+            if extent < 1:
+                raise InputError.expected(f"dimension {dim}", extent, "at least 1")
+        if self.output not in self.names:
+            raise UnknownNameError.near("tensor", self.output, self.names)
+        for tensor in self.tensors:
+            seen: set[str] = set()
+            for axis in tensor.axes:
+                for dim, coefficient in axis:
+                    if dim not in extents:
+                        raise InputError.expected(f"axis of tensor {tensor.name}", dim, f"one of {', '.join(extents)}")
+                    if dim in seen:
+                        raise InputError(f"dimension {dim} is twice in tensor {tensor.name}, expected once")
+                    if coefficient < 1:
+                        raise InputError.expected(
+                            f"coefficient of {dim} in tensor {tensor.name}", coefficient, "1 or more"
+                        )
+                    seen.add(dim)
+            tensor.density.check(tensor.name, self.shape(tensor.name))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tensors."""
+        return tuple(tensor.name for tensor in self.tensors)
+
+    @cached_property
+    def dim_names(self) -> tuple[str, ...]:
+        """Names of the dimensions."""
+        return tuple(dim for dim, _ in self.dims)
+
+    @cached_property
+    def operations(self) -> int:
+        """Multiply-accumulates of the dense problem."""
+        return math.prod(extent for _, extent in self.dims)
+
+    def tensor(self, name: str) -> Operand:
+        """The tensor of a name."""
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        raise UnknownNameError.near("tensor", name, self.names)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Extents of a tensor along its axes; the halo of a sum of dimensions is in it."""
+        extents = dict(self.dims)
+        return tuple(1 + sum(c * (extents[dim] - 1) for dim, c in axis) for axis in self.tensor(name).axes)
+
+    def with_densities(self, densities: Mapping[str, Density]) -> Problem:
+        """The same problem with other densities."""
+        for name in densities:
+            self.tensor(name)
+        return replace(self, tensors=tuple(replace(t, density=densities.get(t.name, t.density)) for t in self.tensors))
+
+    @classmethod
+    def gemm(cls, m: int, n: int, k: int, a: Density = DENSE, b: Density = DENSE) -> Problem:
+        """`C[M,N] = A[M,K] · B[K,N]`."""
+        axes = {"A": "MK", "B": "KN", "C": "MN"}
+        density = {"A": a, "B": b}
+        tensors = tuple(
+            Operand(name, tuple(((dim, 1),) for dim in dims), density.get(name, DENSE)) for name, dims in axes.items()
+        )
+        return cls((("M", m), ("N", n), ("K", k)), tensors, "C")
+
+    @classmethod
+    def from_contraction(cls, op: Contraction) -> Problem:
+        """A contraction of a workload, with the patterns of its tensors as densities; tensors are A, B and C.
+
+        One that is grouped raggedly is taken as its batch of products.
+        """
+        if op.groups is not None:
+            view = op.gemm
+            base = cls.gemm(view.m, view.n, view.k)
+            batched = tuple(replace(t, axes=((("batch", 1),), *t.axes)) for t in base.tensors)
+            dims = (("batch", view.batch), *base.dims)
+            return cls(dims, batched, "C", name=op.name)
+        parts = (("A", op.a, op.a_axes), ("B", op.b, op.b_axes), ("C", op.out, op.out_axes))
+        plain = cls(op.dims, tuple(Operand(name, axes) for name, _, axes in parts), "C", name=op.name)
+        return plain.with_densities(
+            {name: of_pattern(tensor.pattern, plain.shape(name)) for name, tensor, _ in parts if name != "C"}
+        )
+
+    @cached_property
+    def arrays(self) -> ProblemArrays:
+        """What the compiled code sees."""
+        index = {dim: d for d, dim in enumerate(self.dim_names)}
+        n_axes = max(1, *(len(tensor.axes) for tensor in self.tensors))
+        coefficients = np.zeros((len(self.tensors), n_axes, self.width), np.int64)
+        for t, tensor in enumerate(self.tensors):
+            for a, axis in enumerate(tensor.axes):
+                for dim, coefficient in axis:
+                    coefficients[t, a, index[dim]] = coefficient
+        simple = [all(len(axis) == 1 and axis[0][1] == 1 for axis in tensor.axes) for tensor in self.tensors]
+        return ProblemArrays(
+            coefficients=coefficients,
+            n_axes=np.array([len(tensor.axes) for tensor in self.tensors]),
+            relevant=np.array([sum(1 << index[dim] for dim in tensor.dims) for tensor in self.tensors]),
+            simple=np.array(simple).astype(np.int64),
+            sizes=np.array([float(math.prod(self.shape(name))) for name in self.names]),
+            output=self.names.index(self.output),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of dimensions in the arrays."""
+        return max(2, len(self.dims))
