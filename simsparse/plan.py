@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from simsparse.sparsity import PatternColumn
 
 if TYPE_CHECKING:
+    from simsparse.tiles import TileWork
     from simsparse.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -236,6 +237,14 @@ class HasRooflines(Protocol):
 
     def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
         """Peak of a type in `COMPUTE_TYPES`; effective with `sparse`, where zeros of 2:4 count. 0 where unsupported."""
+
+
+@runtime_checkable
+class HasEvents(Protocol):
+    """What a machine answers whose plans can be run event by event (`simsparse.events`)."""
+
+    def tiles(self, plan: Plan) -> TileWork:
+        """The tiles of each call, from the plan's mapping; nothing from `price`."""
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,16 @@ def cycles_of(hw: Floats, p: Floats, extents: Triple, held: float, tile_n: float
 
 
 @njit(cache=True)
+def cycles_of_tiles(hw: Floats, kept: Floats, held: Floats, extents: Floats, out: Floats) -> None:
+    """Write the steady cycles of n tiles of `extents` (outputs, tokens, groups), shape (n, 3)."""
+    p = np.zeros(Product.KEPT + 1)
+    for row in range(len(extents)):
+        p[Product.KEPT] = kept[row]
+        m, n, groups = extents[row]
+        out[row] = cycles_of(hw, p, (m, n, groups), held[row], n, groups)[0]
+
+
+@njit(cache=True)
 def halved(extent: float, times: int, unit: float) -> float:
     """The extent halved, rounded up to whole units, never more than the extent."""
     return float(min(extent, math.ceil(extent / 2.0**times / unit) * unit))

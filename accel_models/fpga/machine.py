@@ -23,10 +23,12 @@ from accel_models.fpga.columns import Mapping
 from accel_models.fpga.kernels import DenseKernel, NMKernel, StreamKernel, reuse
 from accel_models.fpga.resources import check_buffers, check_resources, fabric_figures
 from accel_models.fpga.spec import Hardware, SatSpec, hardware_row
+from accel_models.fpga.tiles import tile_work
 from simsparse.machine import KernelMachine
 from simsparse.ops import StreamKind
-from simsparse.plan import Floats, Ints, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
 from simsparse.sites import Fusions
+from simsparse.tiles import TileWork
 
 C = ProblemColumn
 H = Hardware
@@ -90,6 +92,10 @@ class SatMachine(KernelMachine):
             unverified=tuple(name for name, figure in figures if figure.unverified),
             assumed=tuple(name for name, figure in figures if figure.assumed),
         )
+
+    def tiles(self, plan: Plan) -> TileWork:
+        """The tiles of a plan, for the event simulation."""
+        return tile_work(self.hardware, plan)
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """What mapped rows cost; see the module."""

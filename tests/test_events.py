@@ -1,0 +1,299 @@
+"""Event simulation: the whole log of small scenarios, what changes a result, and the closed form beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_machine import Toy
+
+from accel_models.fpga import FAMILY
+from accel_models.fpga.columns import Mapping
+from accel_models.fpga.machine import SatMachine
+from accel_models.fpga.spec import SatSpec
+from accel_models.fpga.training import bidirectional
+from simsparse.errors import InputError, UnsupportedError
+from simsparse.events import Engine, EventLog, Wait, What, run
+from simsparse.plan import Floats, HasEvents, Plan, ProblemColumn, TrainStage
+from simsparse.problems import gemm_problems
+from simsparse.registry import load_workload
+from simsparse.tiles import LOOPS, TileWork, tiles_of
+
+
+def alike(loops: tuple[int, ...], load: float, compute: float, store: float, **changes: object) -> TileWork:
+    """One call whose tiles are all the same, on a memory of a byte a second; `changes` are other fields."""
+    fields = {
+        "loops": np.array([loops]), "load_bytes": np.full((1, 3, 3, 3, 3), load),
+        "compute_s": np.full((1, 3, 3, 3, 3), compute), "post_s": np.zeros((1, 3, 3, 3)),
+        "store_bytes": np.full((1, 3, 3, 3), store), "prologue_s": np.zeros(1), "fill_s": np.zeros(1),
+        "bytes_per_s": 1.0, "depth": 2,
+    }  # fmt: skip
+    return TileWork(**(fields | changes))  # type: ignore[arg-type]
+
+
+class Tiled(Toy):
+    """The toy with tiles that a test sets."""
+
+    def __init__(self, work: TileWork) -> None:
+        self.work = work
+
+    def tiles(self, plan: Plan) -> TileWork:
+        return self.work
+
+
+PLAN = Plan("toy", (), np.zeros((1, 0)), np.zeros((1, 0)), np.zeros(1, dtype=np.int64))
+
+
+def ran(work: TileWork, **options: int) -> EventLog:
+    return run(Tiled(work), PLAN, **options)
+
+
+def lines(log: EventLog) -> list[str]:
+    return [
+        f"{start:g}-{end:g} {What(what).name.lower()} {tile}"
+        for start, end, what, tile in zip(log.start_s, log.end_s, log.what, log.tile, strict=True)
+    ]
+
+
+# --- semantics -------------------------------------------------------------------------------------------------------
+
+
+def test_double_buffers_overlap_and_the_port_goes_to_who_asked_first() -> None:
+    log = ran(alike((1, 1, 3, 1), load=4, compute=3, store=3))
+    assert lines(log) == [
+        "0-4 load 0",
+        "4-7 compute 0",
+        "4-8 load 1",
+        # At 7 output 0 waits for the port; at 8 it gets it, ahead of the loader, which asks at 8.
+        "8-11 store 0",
+        "8-11 compute 1",
+        "11-15 load 2",
+        "15-18 store 1",
+        "15-18 compute 2",
+        "18-21 store 2",
+    ]
+    assert log.latency_s.tolist() == [21]
+    assert log.busy_s.tolist() == [[12, 9, 0, 9]]
+    waits = log.wait_s[0]
+    assert waits[Engine.COMPUTE].tolist() == [9, 0, 0]
+    assert waits[Engine.LOADER, Wait.MEMORY] == 3
+    assert waits[Engine.STORE].tolist() == [7, 0, 5]
+    assert log.busy_fraction.tolist() == pytest.approx([12 / 21, 9 / 21, 0, 9 / 21])
+    assert log.stalled_fraction[Engine.STORE, Wait.MEMORY] == pytest.approx(5 / 21)
+
+
+def test_single_buffers_overlap_nothing() -> None:
+    log = ran(alike((1, 1, 2, 1), load=4, compute=3, store=3, depth=1))
+    assert lines(log) == [
+        "0-4 load 0",
+        "4-7 compute 0",
+        # Both ask at 7; the loader has waited for its buffer, which was freed before the output was handed on.
+        "7-11 load 1",
+        "11-14 store 0",
+        "14-17 compute 1",
+        "17-20 store 1",
+    ]
+    assert log.wait_s[0, Engine.COMPUTE].tolist() == [8, 3, 0]
+
+
+def test_prologue_runs_alone_fill_follows_the_first_load_and_post_comes_before_the_store() -> None:
+    work = alike((1, 1, 1, 2), load=2, compute=5, store=1, prologue_s=np.array([10.0]), fill_s=np.array([3.0]))
+    log = ran(replace(work, post_s=np.full((1, 3, 3, 3), 4.0)))
+    assert lines(log) == [
+        "0-10 prologue 0",
+        "10-12 load 0",
+        "12-14 load 1",
+        "12-15 fill 0",
+        "15-20 compute 0",
+        "20-25 compute 1",  # the second step of the same output
+        "25-29 post 1",
+        "29-30 store 1",
+    ]
+
+
+def test_calls_run_one_after_the_other() -> None:
+    one = alike((1, 1, 2, 1), load=1, compute=2, store=1)
+    fields = {name: np.concatenate([array] * 2) for name, array in vars(one).items() if isinstance(array, np.ndarray)}
+    log = ran(replace(one, **fields))
+    assert log.latency_s.tolist() == [6, 6]
+    assert log.start_s[log.call == 1].min() == log.end_s[log.call == 0].max() == 6
+    assert log.total_s == 12
+    assert log.labels == ("row 0", "row 1")
+
+
+def test_chrome_trace_holds_every_event() -> None:
+    log = ran(alike((1, 1, 3, 1), load=4, compute=3, store=3))
+    trace = json.loads(json.dumps(log.to_chrome_trace()))["traceEvents"]
+    assert [row["args"]["name"] for row in trace if row["ph"] == "M"] == ["loader", "compute", "post", "store"]
+    events = [row for row in trace if row["ph"] == "X"]
+    assert [(row["name"], row["ts"], row["dur"], row["tid"]) for row in events[:2]] == [
+        ("load", 0, 4e6, 0),
+        ("compute", 4e6, 3e6, 1),
+    ]
+    assert len(events) == len(log)
+    assert sum(row["args"]["bytes"] for row in events) == 21
+
+
+# --- coarsening and the event budget ---------------------------------------------------------------------------------
+
+
+def random_work(rng: np.random.Generator) -> TileWork:
+    """A nest in which the operand of an outer loop is loaded in bursts, with smaller tiles at the edges."""
+    loops = tuple(int(x) for x in rng.integers((1, 10, 5, 1), (4, 40, 50, 4)))
+    edge = np.array([1.0, 1.0, rng.uniform(0.1, 1)])
+    sizes = edge[:, None, None] * np.ones((3, 3, 3, 3))
+    burst = np.array([rng.uniform(0, 30), 0, 0])[:, None]
+    load = sizes * (rng.uniform(0.1, 2) + burst)
+    return alike(
+        loops, 0, 0, 0,
+        load_bytes=load[None], compute_s=sizes[None] * rng.uniform(0.1, 2),
+        store_bytes=sizes[None, ..., 0] * rng.uniform(0, 2), depth=int(rng.integers(1, 4)),
+    )  # fmt: skip
+
+
+def test_coarsening_keeps_totals_and_times_within_a_percent() -> None:
+    rng = np.random.default_rng(3)
+    errors = []
+    for _ in range(10):
+        work = random_work(rng)
+        whole, merged = (tiles_of(work, 0, limit) for limit in (10**9, 1024))
+        assert len(whole.merged) == work.loops.prod() == merged.merged.sum()
+        assert len(merged.merged) <= 1024 or len(whole.merged) == len(merged.merged)
+        for name in ("load_bytes", "compute_s", "post_s", "store_bytes"):
+            assert sum(getattr(merged, name)) == pytest.approx(sum(getattr(whole, name)), rel=1e-9)
+        exact, coarse = (ran(work, tiles_per_call=limit).latency_s[0] for limit in (10**9, 1024))
+        errors.append(coarse / exact - 1)
+    assert np.abs(errors).max() <= 0.01
+    assert np.abs(errors).max() > 0
+
+
+def test_an_event_budget_says_what_to_do() -> None:
+    work = alike((1, 1000, 1000, 1), load=1, compute=1, store=1)
+    with pytest.raises(InputError) as refusal:
+        ran(work, tiles_per_call=10**6, max_events=10_000)
+    hint = "at most 10000 (max_events); tiles_per_call=1953 makes 4002"
+    assert str(refusal.value) == f"events of the plan is 4000002, expected {hint}"
+    with pytest.raises(InputError, match="run fewer calls at a time"):
+        ran(work, max_events=100)
+    with pytest.raises(InputError, match="tiles_per_call is 80, expected at least 81"):
+        ran(work, tiles_per_call=80)
+    assert len(ran(work)) <= 4 * 1024
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": 0}, "depth is 0, expected at least 1"),
+        ({"bytes_per_s": 0.0}, "bytes_per_s is 0.0, expected more than 0"),
+        ({"fill_s": np.array([-1.0])}, "fill_s is -1.0, expected at least 0"),
+        ({"compute_s": np.full((1, 3, 3, 3, 3), np.nan)}, "compute_s is nan, expected at least 0"),
+        ({"post_s": np.zeros((1, 3))}, r"shape of post_s is \(1, 3\), expected \(1, 3, 3, 3\)"),
+    ],
+)
+def test_work_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        alike((1, 1, 1, 1), load=1, compute=1, store=1, **changes)
+    with pytest.raises(InputError, match=r"loops is 0\.0, expected at least 1"):
+        alike((0,) * LOOPS, load=1, compute=1, store=1)
+
+
+def test_a_machine_without_tiles_says_so() -> None:
+    assert not isinstance(Toy(), HasEvents)
+    with pytest.raises(UnsupportedError) as refusal:
+        run(Toy(), PLAN)
+    assert str(refusal.value) == "machine 'toy' has no event model, expected one that gives the tiles of a plan"
+
+
+# --- the N:M trainer: its plan in both evaluations -------------------------------------------------------------------
+
+
+SPEC = FAMILY.spec(FAMILY.files["sat-vcu1525"])
+
+
+def sat(**changes: object) -> SatMachine:
+    found = SPEC.with_figures(changes)
+    assert isinstance(found, SatSpec)
+    return SatMachine(found)
+
+
+def trained(m: int, n: int, k: int, pattern: str, batch: int = 1) -> Floats:
+    rows = gemm_problems(m, n, k, pattern=pattern, batch=batch)
+    rows[:, ProblemColumn.TRAIN_STAGE] = TrainStage.FORWARD
+    return rows
+
+
+def random_case(rng: np.random.Generator, double_buffering: bool) -> tuple[SatMachine, Plan]:
+    """A small array with small buffers, on a memory from much too slow to free, and a product."""
+    machine = sat(
+        array_rows=int(rng.integers(1, 9)), array_cols=int(rng.integers(1, 9)),
+        mac_pipeline_depth=int(rng.integers(1, 7)), interleave=bool(rng.integers(2)),
+        dataflow=str(rng.choice(["ws", "os", "best"])), double_buffering=double_buffering,
+        pregeneration=bool(rng.integers(2)), dram_channels=int(rng.choice([1, 2, 4])),
+        dram_bytes_per_s_per_channel=float(rng.choice([1e8, 5e8, 2e9, 19.2e9])),
+        weight_buffer_bytes=int(2 ** rng.integers(15, 18)), activation_buffer_bytes=int(2 ** rng.integers(17, 19)),
+        output_buffer_bytes=int(2 ** rng.integers(13, 17)),
+    )  # fmt: skip
+    m, n, k = (int(x) for x in np.exp(rng.uniform(np.log(8), np.log(500), 3)))
+    pattern = str(rng.choice(["dense", "2:4", "2:8", "1:16"]))
+    return machine, machine.lower_problems(trained(m, n, k, pattern, int(rng.integers(1, 4))))
+
+
+@pytest.mark.parametrize(
+    ("double_buffering", "median", "p95", "worst"), [(False, 1e-12, 1e-12, 1e-12), (True, 0.005, 0.15, 0.3)]
+)
+def test_closed_form_against_events(double_buffering: bool, median: float, p95: float, worst: float) -> None:
+    """Nothing overlaps without double buffering, and both agree exactly.
+
+    With it the closed form compares sums over a whole call, and is too short where few tiles are left to overlap, or
+    where an operand that stays is loaded in a burst.
+    """
+    rng = np.random.default_rng(7)
+    errors = []
+    for _ in range(100):
+        machine, plan = random_case(rng, double_buffering)
+        prices, log = machine.price(plan), run(machine, plan)
+        assert log.moved_bytes.sum() == pytest.approx(prices.level_bytes[0, 0], rel=1e-9)
+        computing = log.what == What.COMPUTE
+        # The plan counts weights and sums that move from one tile to the next, tiles by themselves do not.
+        cycles = (log.end_s - log.start_s)[computing].sum() * SPEC.clock_hz.value
+        assert cycles == pytest.approx(plan.mapping[0, Mapping.ARRAY_CYCLES], rel=0.15 if double_buffering else 1e-9)
+        errors.append(prices.latency_s[0] / log.latency_s[0] - 1)
+    size = np.abs(errors)
+    middle, high = np.quantile(size, [0.5, 0.95])
+    print(
+        f"{double_buffering=}: median {middle:.2%}, p95 {high:.2%}, worst {size.max():.2%}, mean {np.mean(errors):+.2%}"
+    )
+    assert middle <= median
+    assert high <= p95
+    assert size.max() <= worst
+
+
+def test_what_changes_a_machine_changes_its_events() -> None:
+    """The same plan: buffers, memory and the reduction engine are the machine's."""
+    machine = sat()
+    plan = machine.lower_problems(trained(512, 4096, 1024, "2:8"))
+    work = machine.tiles(plan)
+    base = ran(work).latency_s[0]
+    assert ran(replace(work, depth=1)).latency_s[0] > 1.05 * base
+    assert ran(replace(work, bytes_per_s=work.bytes_per_s / 2)).latency_s[0] > base
+    assert ran(replace(work, bytes_per_s=work.bytes_per_s / 16)).latency_s[0] > 1.5 * base
+    slow = sat(reduction_lanes=1)
+    slow_plan = slow.lower_problems(plan.problem)
+    assert run(slow, slow_plan).latency_s[0] > 1.05 * base
+
+
+def test_a_whole_training_step_in_both_evaluations() -> None:
+    """Convolutions, epilogues, streams and updates; bytes of every call are those of the closed form."""
+    machine = sat()
+    plan = machine.lower(bidirectional(load_workload("resnet-9", phase="train", batch=16), "2:8"))
+    prices, log = machine.price(plan), run(machine, plan, tiles_per_call=128)
+    moved = np.bincount(log.call, weights=log.moved_bytes, minlength=len(plan.calls))
+    assert moved == pytest.approx(prices.level_bytes[:, 0], rel=1e-9)
+    closed = float(prices.latency_s @ log.counts)
+    assert log.total_s == pytest.approx(closed, rel=0.02)
+    assert log.total_s >= closed * (1 - 1e-9)
+    assert log.busy_fraction[Engine.COMPUTE] > 0.5
+    shares = log.busy_fraction + log.stalled_fraction.sum(axis=1)
+    assert (shares <= 1 + 1e-9).all()
