@@ -67,8 +67,8 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def read_cases(cases: Path, inputs: Path | None = None) -> tuple[Case, ...]:
-    """Runs of a JSON list; what they point into lies in `inputs`, by default beside it.
+def read_cases(cases: Path, inputs: Path | None = None, only: tuple[str, ...] | None = None) -> tuple[Case, ...]:
+    """Runs of a JSON list, or those of the ids in `only`; what they point into lies in `inputs`, by default beside it.
 
     Raises
     ------
@@ -79,8 +79,13 @@ def read_cases(cases: Path, inputs: Path | None = None) -> tuple[Case, ...]:
     shared = read_json(folder / "architectures.json")
     listed = read_json(cases)
     if not isinstance(listed, list):
-        listed = listed.get("cases", []) if isinstance(listed, dict) else []
-    return tuple(_case(case, shared, folder) for case in listed)
+        listed = listed.get("cases") if isinstance(listed, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(case, dict) and "id" in case for case in listed):
+        raise InputError(f"file {str(cases)!r} holds no list of cases, expected objects with an id")
+    for name in only or ():
+        if not any(case["id"] == name for case in listed):
+            raise UnknownNameError.near("case", name, [case["id"] for case in listed])
+    return tuple(_case(case, shared, folder) for case in listed if only is None or case["id"] in only)
 
 
 def _part(shared: Json, kind: str, name: str) -> Any:
