@@ -13,7 +13,7 @@ demo: $(VENV)/.simsparse
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -m "not torch"
+	@$(BIN)/python -m pytest -m "not torch" -n auto --dist loadfile
 
 test-torch: $(VENV)/.torch
 	@$(BIN)/python -m pytest -m torch
