@@ -139,7 +139,7 @@ class Question(IntEnum):
     OCCUPANCY = 0  # (P(empty), most nonzeros, mean nonzeros) of the tiles of a shape
     LANES = 1  # (E[⌈n/S⌉ | n>0], E[⌈n/S⌉], E[n/⌈n/S⌉]) of a tile of occupancy n and S lanes
     LIVE = 2  # (fraction of the target's accesses whose partners are all nonzero, , )
-    PAIRS = 3  # (fraction of the operations whose operands are all nonzero, , )
+    PAIRS = 3  # (fraction of the operations whose windows on some tensors are all nonzero, , )
 
 
 class ProblemArrays(NamedTuple):

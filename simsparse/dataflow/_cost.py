@@ -39,13 +39,20 @@ def has_metadata(machine: MachineArrays, stored: Ints, t: int) -> bool:
 def live_operations(
     problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
     stored: Ints, rounding: int, packed: int, scratch: Scratch,
-) -> float:  # fmt: skip
-    """Fraction of the operations that are left by what is skipped on the way: by actions at storage, lanes, positions."""
-    live = 1.0
+) -> tuple[float, int]:  # fmt: skip
+    """Fraction of the operations that are left by what is skipped on the way, and the tensors whose zeros decide it.
+
+    What skips are actions at storage, lanes and positions.
+    """
+    live, deciding = 1.0, 0
+    measured = False
+    box = scratch.box
+    box[:] = 1
     for c in range(len(density.kind)):
         part_live = 1.0
         if packed >> c & 1 and has_metadata(machine, stored, c):
             part_live = density.density[c]
+            deciding |= 1 << c
         for k in range(len(machine.actions)):
             action = machine.actions[k]
             if (
@@ -60,9 +67,19 @@ def live_operations(
             met_by_access(problem, machine, loops, n_loops, stored, level, action[ActionColumn.TARGET], scratch)
             left = 1.0 - empty(problem, density, asked, c, scratch.part)
             left = left if density.kind[c] == DensityKind.ASKED else six_digits(left, rounding)
-            part_live = min(part_live, left)
+            if left <= part_live:
+                part_live = left
+                # Dimensions that tensors share are single in every window, so that one box holds all windows.
+                for d in range(len(box)):
+                    if problem.relevant[c] >> d & 1:
+                        box[d] = scratch.part[d]
+            deciding |= 1 << c
+        measured = measured or (deciding >> c & 1 and density.kind[c] == DensityKind.ASKED)
         live *= part_live
-    return live
+    if measured and deciding & (deciding - 1):
+        row = ask(asked, Question.PAIRS, 0, deciding, 0, box, (1 << len(box)) - 1)
+        live = asked.values[row, 0] if row >= 0 else live
+    return live, deciding
 
 
 @njit(cache=True)
@@ -73,13 +90,16 @@ def compute_counts(
     """Operations: all, done, gated, skipped; those that never reach the compute are none of them."""
     levels, tensors = stored.shape
     total = scratch.outside[n_loops] * scratch.instances[levels]
-    live = live_operations(problem, density, machine, asked, loops, n_loops, stored, rounding, packed, scratch)
-    both, told, neither, operands = 1.0, 0, 1.0, 0
+    live, deciding = live_operations(
+        problem, density, machine, asked, loops, n_loops, stored, rounding, packed, scratch
+    )
+    both, told, neither, operands, present = 1.0, 0, 1.0, 0, 0.0
     measured = False
     for c in range(tensors):
         if c == problem.output:
             continue
         operands |= 1 << c
+        present += density.density[c]
         both *= six_digits(density.density[c], rounding)
         measured = measured or density.kind[c] == DensityKind.ASKED
         if has_metadata(machine, stored, c):
@@ -91,7 +111,8 @@ def compute_counts(
         scratch.part[:] = 1
         row = ask(asked, Question.PAIRS, 0, operands, 0, scratch.part, 0)
         both = asked.values[row, 0] if row >= 0 else both
-    if live == 1.0:
+        neither = neither if neither == 0.0 else 1.0 - present + both
+    if deciding == 0:
         live = 1.0 - neither
     both = min(both, live)
     idle = (live - both) * total  # operations with a zero operand that are left

@@ -142,7 +142,10 @@ def tile_metadata(
             out[r, 1] = fibers * (1.0 - span_empty) * (shape + 1.0)
         elif code == RankCode.B:
             out[r, 0] = fibers * (1.0 - span_empty) * shape
-            out[r, 1] = fibers * (1.0 - span_empty) * up(shape * (1.0 - below_empty), rounding)
+            # The reference rounds the nonempty coordinates up, and takes them for independent of the fiber's being there.
+            out[r, 1] = fibers * shape * (1.0 - below_empty)
+            if rounding != 0:
+                out[r, 1] = fibers * (1.0 - span_empty) * up(shape * (1.0 - below_empty), rounding)
         else:
             out[r, 0] = out[r, 1] = fibers * shape * (1.0 - below_empty)
         fibers *= shape

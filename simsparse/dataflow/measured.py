@@ -49,7 +49,7 @@ class Answers:
             return _lanes(*self._distribution(t, box), others)
         if question == Question.LIVE:
             return self._live(t, others, flag != 0, box), 0.0, 0.0
-        return self._live(None, others, False, np.ones_like(box)), 0.0, 0.0
+        return self._live(None, others, False, box), 0.0, 0.0
 
     def _tile_counts(self, t: int, box: Ints) -> Numbers:
         """Nonzeros of the aligned tiles of a tensor, with one axis for each dimension."""
