@@ -1,4 +1,4 @@
-"""Compiled: what formats and actions do to the dense counts: compression, gating, skipping, spatial and by position."""
+"""Compiled: gating and skipping at storage, lanes left out, nonzeros packed by position."""
 
 from __future__ import annotations
 
@@ -7,361 +7,287 @@ from numba import njit
 from simsparse.dataflow._arrays import (
     ActionCode,
     ActionColumn,
-    Asked,
     Count,
-    Counts,
-    DensityArrays,
     DensityKind,
+    Floats,
     Ints,
+    LevelColumn,
     LoopColumn,
-    MachineArrays,
-    ProblemArrays,
+    PlaceColumn,
     Question,
-    Scratch,
+    TensorColumn,
     Total,
+    WordColumn,
 )
 from simsparse.dataflow._dense import kept_inside, kept_outside
+from simsparse.dataflow._formats import has_position
 from simsparse.dataflow._occupancy import ask, empty, fullest
-from simsparse.dataflow._ranks import fiber_tree, tile_metadata
 from simsparse.dataflow.rounding import down, up
 
 
 @njit(cache=True)
-def has_position(machine: MachineArrays, level: int, t: int) -> bool:
-    """Whether a tensor is skipped by position at a level."""
-    for k in range(len(machine.actions)):
-        action = machine.actions[k]
-        if (
-            action[ActionColumn.LEVEL] == level
-            and action[ActionColumn.CODE] == ActionCode.SKIP_POSITION
-            and action[ActionColumn.TARGET] == t
-        ):
-            return True
-    return False
-
-
-@njit(cache=True)
-def compress(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, rounding: int, scratch: Scratch, result: Counts,
-) -> None:  # fmt: skip
-    """Occupancies, actual data accesses, and accesses to metadata, of every tensor at every level."""
-    levels, tensors = stored.shape
-    for t in range(tensors):
-        for level in range(levels - 1, -1, -1):
-            counts = result.counts[level, t]
-            counts[Count.ACTUAL_READS : Count.SKIPPED_READS + 3] = 0.0
-            result.metadata[level, t] = 0.0
-            if stored[level, t] == 0:
-                continue
-            tile = counts[Count.TILE]
-            counts[Count.OCCUPANCY_MAX] = counts[Count.OCCUPANCY_MEAN] = tile
-            counts[Count.ACTUAL_READS] = counts[Count.READS]
-            counts[Count.ACTUAL_READS + 1] = counts[Count.FILLS]
-            counts[Count.ACTUAL_READS + 2] = counts[Count.UPDATES]
-            outer = kept_outside(stored, t, level)
-            arrives = 1.0  # P(a tile is sent at all)
-            if outer >= 0 and machine.compressed[outer, t] != 0:
-                arrives = 1.0 - empty(problem, density, asked, t, scratch.extents[level])
-                if not has_position(machine, level, t):
-                    counts[Count.INSTANCES_MEAN] *= arrives
-            if machine.compressed[level, t] != 0:
-                kept = density.density[t]
-                if not has_position(machine, level, t) and arrives > 0.0:
-                    kept = min(1.0, kept / arrives)
-                counts[Count.OCCUPANCY_MAX] = fullest(problem, density, asked, t, scratch.extents[level], rounding)
-                counts[Count.OCCUPANCY_MEAN] = tile * kept
-                for action in range(3):
-                    dense = counts[Count.READS + action]
-                    counts[Count.ACTUAL_READS + action] = dense - down(dense * (1.0 - kept), rounding)
-            if machine.n_ranks[level, t] > 0:
-                fiber_tree(problem, machine, loops, n_loops, stored, level, t, scratch)
-                out = result.metadata_max[level, t]
-                tile_metadata(problem, density, machine, asked, level, t, True, rounding, scratch, result, out)
-                for r in range(machine.n_ranks[level, t]):
-                    out[r, 0], out[r, 1] = up(out[r, 0], rounding), up(out[r, 1], rounding)
-                mean = scratch.ranks
-                tile_metadata(problem, density, machine, asked, level, t, False, rounding, scratch, result, mean)
-                for r in range(machine.n_ranks[level, t]):
-                    for part in range(2):
-                        words = mean[r, part] / arrives if arrives > 0.0 else 0.0
-                        for action in range(3):
-                            passes = counts[Count.READS + action] / tile
-                            result.metadata[level, t, r, 0, action, part] = up(words * passes, rounding)
-
-
-@njit(cache=True)
-def met_by_access(
-    problem: ProblemArrays, machine: MachineArrays, loops: Ints, n_loops: int, stored: Ints, level: int, t: int,
-    scratch: Scratch,
-) -> None:  # fmt: skip
-    """Fill `scratch.part` with the operations that one access to a tensor at a level serves.
+def window(
+    relevant: int,
+    block_words: float,
+    loops: Ints,
+    n_loops: int,
+    stored: Ints,
+    level: int,
+    t: int,
+    start: Ints,
+    boxes: Ints,
+) -> None:
+    """Fill row 1 of `boxes` with the operations that one access to a tensor at a level serves.
 
     The word stays in the child from one advance of a relevant temporal loop to the next, and is shared by all
-    instances that spatial loops over other dimensions reach.
+    instances that spatial loops over other dimensions reach. Dimensions of the tensor itself are 1, or what a block of
+    several words spans.
     """
-    part = scratch.part
-    part[:] = 1
     levels = len(stored)
+    for d in range(boxes.shape[1]):
+        boxes[1, d] = 1
     child = kept_inside(stored, t, level)
     resident = n_loops
     if child < levels:
         resident = 0
-        for i in range(scratch.start[child] - 1, -1, -1):
-            if loops[i, LoopColumn.KIND] == 0 and problem.relevant[t] >> loops[i, LoopColumn.DIM] & 1:
+        for i in range(start[child] - 1, -1, -1):
+            if loops[i, LoopColumn.KIND] == 0 and relevant >> loops[i, LoopColumn.DIM] & 1:
                 resident = i + 1
                 break
     innermost = -1
     for i in range(n_loops - 1, -1, -1):
-        relevant = problem.relevant[t] >> loops[i, LoopColumn.DIM] & 1
-        if relevant and innermost < 0:
-            innermost = i
-        if relevant:
-            continue
-        if (loops[i, LoopColumn.KIND] == 0 and i >= resident) or (
-            loops[i, LoopColumn.KIND] != 0 and i >= scratch.start[level]
-        ):
-            part[loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-    if innermost >= 0 and machine.block_words[level] > 1.0:
-        part[loops[innermost, LoopColumn.DIM]] = min(
-            loops[innermost, LoopColumn.FACTOR], int(machine.block_words[level])
-        )
+        if relevant >> loops[i, LoopColumn.DIM] & 1:
+            innermost = max(i, innermost)
+        elif i >= (resident if loops[i, LoopColumn.KIND] == 0 else start[level]):
+            boxes[1, loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
+    if innermost >= 0 and block_words > 1.0:
+        boxes[1, loops[innermost, LoopColumn.DIM]] = min(loops[innermost, LoopColumn.FACTOR], int(block_words))
 
 
 @njit(cache=True)
 def dead(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, level: int, t: int, on: int, scratch: Scratch,
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, keys: Ints, answers: Floats,
+    missing: Ints, n_missing: Ints, loops: Ints, n_loops: int, stored: Ints, level: int, t: int, on: int, start: Ints,
+    boxes: Ints,
 ) -> float:  # fmt: skip
     """Fraction of the accesses to a tensor that serve only operations in which some tensor of `on` is zero."""
-    met_by_access(problem, machine, loops, n_loops, stored, level, t, scratch)
-    part = scratch.part
-    joint = density.kind[t] == DensityKind.ASKED and machine.compressed[level, t] != 0
+    block = store[level, LevelColumn.BLOCK_WORDS]
+    window(tensors[t, TensorColumn.RELEVANT], block, loops, n_loops, stored, level, t, start, boxes)
+    compressed = places[level, t, PlaceColumn.COMPRESSED]
     measured = False
-    for c in range(len(density.kind)):
-        measured = measured or (on >> c & 1 and density.kind[c] == DensityKind.ASKED)
-    if measured and (joint or (on & (on - 1)) != 0):
-        everything = (1 << len(part)) - 1
-        row = ask(asked, Question.LIVE, t, on, machine.compressed[level, t], part, everything)
-        return 1.0 - (asked.values[row, 0] if row >= 0 else 1.0)
     live = 1.0
-    for c in range(len(density.kind)):
+    for c in range(len(tensors)):
         if on >> c & 1:
-            live *= 1.0 - empty(problem, density, asked, c, part)
+            measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
+            live *= 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, 1)
+    joint = compressed != 0 and tensors[t, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
+    if measured and (joint or on & (on - 1) != 0):
+        everything = (1 << boxes.shape[1]) - 1
+        at = ask(keys, missing, n_missing, Question.LIVE, t, on, compressed, boxes, 1, everything)
+        live = answers[at, 0] if at >= 0 else 1.0
     return 1.0 - live
 
 
 @njit(cache=True)
-def save(machine: MachineArrays, level: int, t: int, output: bool, fraction: float, state: int, rounding: int,
-         result: Counts) -> None:  # fmt: skip
+def save(
+    places: Ints, level: int, t: int, output: int, fraction: float, state: int, rounding: int, counts: Floats,
+    metadata: Floats,
+) -> None:  # fmt: skip
     """Move a fraction of the accesses from the actual ones to the gated (1) or skipped (2); 0: they vanish.
 
     Those that vanish take the fills with them: a level outside no longer sends the words.
     """
-    counts = result.counts[level, t]
-    before = counts[Count.ACTUAL_READS + 2]
+    before = counts[level, t, Count.ACTUAL_UPDATES]
     for action in range(3):
         if action == 1 and state != 0:
             continue
-        moved = counts[Count.ACTUAL_READS + action] * fraction
-        moved = up(moved, rounding) if output and action == 0 and state != 0 else down(moved, rounding)
-        moved = min(moved, counts[Count.ACTUAL_READS + action])
-        counts[Count.ACTUAL_READS + action] -= moved
+        at = Count.ACTUAL_READS + action
+        moved = counts[level, t, at] * fraction
+        moved = up(moved, rounding) if t == output and action == 0 and state != 0 else down(moved, rounding)
+        moved = min(moved, counts[level, t, at])
+        counts[level, t, at] -= moved
         if state > 0:
-            counts[Count.ACTUAL_READS + 3 * state + action] += moved
-        for r in range(machine.n_ranks[level, t]):
+            counts[level, t, at + 3 * state] += moved
+        for r in range(places[level, t, PlaceColumn.N_RANKS]):
             for part in range(2):
-                words = result.metadata[level, t, r, 0, action, part]
-                moved = down(words * fraction, rounding)
-                result.metadata[level, t, r, 0, action, part] = words - moved
+                moved = down(metadata[level, t, r, 0, action, part] * fraction, rounding)
+                metadata[level, t, r, 0, action, part] -= moved
                 if state > 0:
-                    result.metadata[level, t, r, state, action, part] += moved
+                    metadata[level, t, r, state, action, part] += moved
     if before > 0.0:
-        counts[Count.REDUCTIONS] = up(counts[Count.REDUCTIONS] * counts[Count.ACTUAL_READS + 2] / before, rounding)
+        left = counts[level, t, Count.REDUCTIONS] * counts[level, t, Count.ACTUAL_UPDATES] / before
+        counts[level, t, Count.REDUCTIONS] = up(left, rounding)
+
+
+@njit(cache=True)
+def acting_level(stored: Ints, t: int, level: int) -> int:
+    """Where an action on a tensor takes place: at the level, or at the next one outside that keeps the tensor."""
+    return level if stored[level, t] != 0 else kept_outside(stored, t, level)
 
 
 @njit(cache=True)
 def gate_and_skip(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, rounding: int, scratch: Scratch, result: Counts,
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
+    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
+    start: Ints, boxes: Ints, saved: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
-    """Gating and skipping at storage; a level inside loses what a level outside no longer sends."""
-    levels, tensors = stored.shape
-    scratch.saved[:] = 0.0
-    actions = machine.actions
+    """Gating and skipping at storage; a level inside loses what a level outside no longer sends.
+
+    Row 0 of `saved` is the fraction that each tensor has lost outside of a level, row 1 that at the level.
+    """
+    levels, n_tensors = stored.shape
+    for t in range(n_tensors):
+        saved[0, t] = saved[1, t] = 0.0
     for level in range(levels):
-        for t in range(tensors):
-            if stored[level, t] != 0 and scratch.saved[t] > 0.0:
-                save(machine, level, t, t == problem.output, scratch.saved[t], 0, rounding, result)
+        for t in range(n_tensors):
+            if stored[level, t] != 0 and saved[0, t] > 0.0:
+                save(places, level, t, output, saved[0, t], 0, rounding, counts, metadata)
         k = 0
         while k < len(actions):
-            last = k
-            best, best_saving, best_dead, best_level = -1, -1.0, 0.0, -1
+            best, best_saving, best_dead = -1, -1.0, 0.0
+            after = k
             while (
-                last < len(actions)
-                and actions[last, ActionColumn.LEVEL] == actions[k, ActionColumn.LEVEL]
-                and (actions[last, ActionColumn.GROUP] == actions[k, ActionColumn.GROUP])
+                after < len(actions)
+                and actions[after, ActionColumn.LEVEL] == actions[k, ActionColumn.LEVEL]
+                and actions[after, ActionColumn.GROUP] == actions[k, ActionColumn.GROUP]
             ):
-                t = actions[last, ActionColumn.TARGET]
-                at = actions[last, ActionColumn.LEVEL]
-                if stored[at, t] == 0:
-                    at = kept_outside(stored, t, at)
-                if at == level and actions[last, ActionColumn.CODE] <= ActionCode.SKIP:
+                t = actions[after, ActionColumn.TARGET]
+                at = acting_level(stored, t, actions[after, ActionColumn.LEVEL])
+                if at == level and actions[after, ActionColumn.CODE] <= ActionCode.SKIP:
                     fraction = dead(
-                        problem,
-                        density,
-                        machine,
-                        asked,
-                        loops,
-                        n_loops,
-                        stored,
-                        at,
-                        t,
-                        actions[last, ActionColumn.ON],
-                        scratch,
-                    )
-                    saving = machine.charges_pj[at, 0] / machine.block_words[at]
-                    saving *= result.counts[at, t, Count.OCCUPANCY_MEAN] * fraction
+                        tensors, words, axes, odds, store, places, keys, answers, missing, n_missing, loops, n_loops, stored,
+                        at, t, actions[after, ActionColumn.ON], start, boxes,
+                    )  # fmt: skip
+                    price = store[at, LevelColumn.CHARGES] / store[at, LevelColumn.BLOCK_WORDS]
+                    saving = price * counts[at, t, Count.OCCUPANCY_MEAN] * fraction
                     if saving > best_saving:
-                        best, best_saving, best_dead, best_level = last, saving, fraction, at
-                last += 1
+                        best, best_saving, best_dead = after, saving, fraction
+                after += 1
             if best >= 0:
                 t = actions[best, ActionColumn.TARGET]
-                fraction = best_dead
-                if scratch.saved[t] > 0.0:
-                    fraction = (
-                        max(0.0, 1.0 - (1.0 - fraction) / (1.0 - scratch.saved[t])) if scratch.saved[t] < 1.0 else 0.0
-                    )
-                save(
-                    machine,
-                    best_level,
-                    t,
-                    t == problem.output,
-                    fraction,
-                    1 + actions[best, ActionColumn.CODE],
-                    rounding,
-                    result,
-                )
-                scratch.own[t] = max(scratch.own[t], best_dead)
-            k = last
-        for t in range(tensors):
-            scratch.saved[t] = max(scratch.saved[t], scratch.own[t])
-            scratch.own[t] = 0.0
+                rest = 1.0 - saved[0, t]
+                fraction = max(0.0, 1.0 - (1.0 - best_dead) / rest) if rest > 0.0 else 0.0
+                state = 1 + actions[best, ActionColumn.CODE]
+                save(places, level, t, output, fraction, state, rounding, counts, metadata)
+                saved[1, t] = max(saved[1, t], best_dead)
+            k = after
+        for t in range(n_tensors):
+            saved[0, t] = max(saved[0, t], saved[1, t])
+            saved[1, t] = 0.0
+
+
+@njit(cache=True)
+def spatial_conditions(actions: Ints, level: int) -> int:
+    """Bit mask of the tensors whose zeros leave lanes out at a level."""
+    on = 0
+    for k in range(len(actions)):
+        if actions[k, ActionColumn.LEVEL] == level and actions[k, ActionColumn.CODE] == ActionCode.SKIP_SPATIAL:
+            on |= actions[k, ActionColumn.ON]
+    return on
 
 
 @njit(cache=True)
 def skip_lanes(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, rounding: int, scratch: Scratch, result: Counts,
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats,
+    missing: Ints, n_missing: Ints, loops: Ints, stored: Ints, rounding: int, extents: Ints, start: Ints,
+    spatial_start: Ints, instances: Floats, boxes: Ints, counts: Floats, totals: Floats,
 ) -> int:  # fmt: skip
     """Spatial skipping: instances under a spatial loop over zeros are not there. Gives the tensors whose zeros count.
 
-    The most lanes that the fullest fiber needs are kept, and on average those of nonzero sub-tiles are busy.
+    As many lanes are kept as the fullest fiber needs, and on average those of nonzero sub-tiles are busy.
     """
-    levels, tensors = stored.shape
-    box = scratch.box
+    levels, n_tensors = stored.shape
     used = 0
     shrink_max, shrink_mean = 1.0, 1.0
     for level in range(levels):
-        first, last = scratch.spatial_start[level], scratch.start[level + 1]
-        x, y, mean = 1.0, 1.0, 1.0
-        dense_x, dense_y = 1.0, 1.0
-        on = 0
-        for k in range(len(machine.actions)):
-            action = machine.actions[k]
-            if action[ActionColumn.LEVEL] == level and action[ActionColumn.CODE] == ActionCode.SKIP_SPATIAL:
-                on |= action[ActionColumn.ON]
+        if used != 0:
+            for t in range(n_tensors):
+                counts[level, t, Count.INSTANCES_MAX] = instances[level] * shrink_max
+                # What is compressed itself has lost its empty tiles by leaving lanes out, once.
+                whole = instances[level] if used >> t & 1 else counts[level, t, Count.INSTANCES_MEAN]
+                counts[level, t, Count.INSTANCES_MEAN] = whole * shrink_mean
+        on = spatial_conditions(actions, level)
+        if on == 0:
+            continue
+        x, y, dense_x, dense_y = 1.0, 1.0, 1.0, 1.0
         done = 0
-        box[:] = scratch.extents[level + 1]
-        for i in range(last - 1, first - 1, -1):
-            factor = float(loops[i, LoopColumn.FACTOR])
-            most = factor
-            box[loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-            for c in range(tensors):
+        for d in range(boxes.shape[1]):
+            boxes[0, d] = extents[level + 1, d]
+        for i in range(start[level + 1] - 1, spatial_start[level] - 1, -1):
+            d, factor = loops[i, LoopColumn.DIM], loops[i, LoopColumn.FACTOR]
+            most = float(factor)
+            for c in range(n_tensors):
                 source = kept_outside(stored, c, level + 1)
-                if not on >> c & 1 or not problem.relevant[c] >> loops[i, LoopColumn.DIM] & 1 or source < 0:
+                if not on >> c & 1 or not tensors[c, TensorColumn.RELEVANT] >> d & 1 or source < 0:
                     continue
-                if machine.compressed[source, c] == 0:
+                if places[source, c, PlaceColumn.COMPRESSED] == 0:
                     continue
-                most = min(most, fullest(problem, density, asked, c, box, rounding))
                 if not done >> c & 1:
                     # The innermost loop says which sub-tiles are nonzero; outer ones contain them.
-                    box[loops[i, LoopColumn.DIM]] //= loops[i, LoopColumn.FACTOR]
-                    mean *= 1.0 - empty(problem, density, asked, c, box)
-                    box[loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
+                    shrink_mean *= 1.0 - empty(
+                        tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, 0
+                    )
+                boxes[0, d] *= factor
+                most = min(most, fullest(tensors, words, axes, keys, answers, missing, n_missing, c, boxes, 0))
+                boxes[0, d] //= factor
                 done |= 1 << c
+            boxes[0, d] *= factor
             if loops[i, LoopColumn.KIND] == 1:
                 x, dense_x = x * most, dense_x * factor
             else:
                 y, dense_y = y * most, dense_y * factor
-        apply_lanes(stored, level, used, shrink_max, shrink_mean, scratch, result)
         used |= done
         shrink_max *= down(x, rounding) * down(y, rounding) / (dense_x * dense_y)
-        shrink_mean *= mean
-    result.totals[Total.INSTANCES_MAX] = scratch.instances[levels] * shrink_max
-    result.totals[Total.INSTANCES_MEAN] = scratch.instances[levels] * shrink_mean
+    totals[Total.INSTANCES_MAX] = instances[levels] * shrink_max
+    totals[Total.INSTANCES_MEAN] = instances[levels] * shrink_mean
     return used
 
 
 @njit(cache=True)
-def apply_lanes(
-    stored: Ints, level: int, on: int, shrink_max: float, shrink_mean: float, scratch: Scratch, result: Counts
-) -> None:
-    """Instances of a level that are left under spatial skipping outside of it."""
-    for t in range(stored.shape[1]):
-        counts = result.counts[level, t]
-        counts[Count.INSTANCES_MAX] = scratch.instances[level] * shrink_max
-        if on >> t & 1:
-            counts[Count.INSTANCES_MEAN] = scratch.instances[level] * shrink_mean
-        else:
-            counts[Count.INSTANCES_MEAN] *= shrink_mean
-
-
-@njit(cache=True)
 def skip_positions(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints,
-    stored: Ints, rounding: int, scratch: Scratch, result: Counts,
+    tensors: Ints, words: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats, missing: Ints,
+    n_missing: Ints, output: int, loops: Ints, stored: Ints, rounding: int, extents: Ints, start: Ints,
+    spatial_start: Ints, rounds: Floats, counts: Floats, totals: Floats,
 ) -> int:  # fmt: skip
     """Skipping by position: nonzeros of a tile are packed into as many lanes as the level has over the tensor.
 
-    A tile with n nonzeros takes ⌈n/S⌉ rounds of S lanes; other operands are read once a round. Gives the tensors
-    whose zeros are packed away.
+    A tile with n nonzeros takes ⌈n/S⌉ rounds of S lanes; other operands are read once a round. Row 0 of `rounds` holds
+    rounds over dense ones. Gives the tensors whose zeros are packed away.
     """
-    levels, tensors = stored.shape
+    levels, n_tensors = stored.shape
     used = 0
     for level in range(levels):
-        rounds = scratch.rounds
-        rounds[:] = 1.0
         here = 0
-        for x in range(tensors):
-            if not has_position(machine, level, x) or stored[level, x] == 0:
+        for x in range(n_tensors):
+            rounds[0, x] = 1.0
+            if stored[level, x] == 0 or not has_position(actions, level, x):
                 continue
             here |= 1 << x
-            lanes = 1
-            for i in range(scratch.spatial_start[level], scratch.start[level + 1]):
-                if problem.relevant[x] >> loops[i, LoopColumn.DIM] & 1:
-                    lanes *= loops[i, LoopColumn.FACTOR]
-            if machine.compressed[level, x] == 0:
+            if places[level, x, PlaceColumn.COMPRESSED] == 0:
                 continue
-            row = ask(asked, Question.LANES, x, lanes, 0, scratch.extents[level], problem.relevant[x])
+            relevant = tensors[x, TensorColumn.RELEVANT]
+            lanes = 1
+            for i in range(spatial_start[level], start[level + 1]):
+                if relevant >> loops[i, LoopColumn.DIM] & 1:
+                    lanes *= loops[i, LoopColumn.FACTOR]
+            at = ask(keys, missing, n_missing, Question.LANES, x, lanes, 0, extents, level, relevant)
+            if at < 0:
+                continue
             outer = kept_outside(stored, x, level)
-            sent = outer >= 0 and machine.compressed[outer, x] != 0
-            turns = asked.values[row, 0 if sent else 1] if row >= 0 else 1.0
-            rounds[x] = turns / (result.counts[level, x, Count.TILE] / lanes)
-            busy = asked.values[row, 2] if row >= 0 else 1.0
-            result.totals[Total.INSTANCES_MEAN] *= busy / lanes
+            sent = outer >= 0 and places[outer, x, PlaceColumn.COMPRESSED] != 0
+            rounds[0, x] = answers[at, 0 if sent else 1] / (counts[level, x, Count.TILE] / lanes)
+            totals[Total.INSTANCES_MEAN] *= answers[at, 2] / lanes
         used |= here
         if here == 0:
             continue
-        for x in range(tensors):
-            if stored[level, x] == 0 or x == problem.output:
+        for x in range(n_tensors):
+            if stored[level, x] == 0 or x == output:
                 continue
-            counts = result.counts[level, x]
-            reads = counts[Count.READS]
-            if machine.compressed[level, x] != 0:
-                reads *= density.density[x]
-            for y in range(tensors):
+            reads = counts[level, x, Count.READS]
+            if places[level, x, PlaceColumn.COMPRESSED] != 0:
+                reads *= words[x, WordColumn.DENSITY]
+            for y in range(n_tensors):
                 if y != x and here >> y & 1:
-                    reads *= rounds[y]
-            counts[Count.ACTUAL_READS] = up(reads, rounding)
+                    reads *= rounds[0, y]
+            counts[level, x, Count.ACTUAL_READS] = up(reads, rounding)
     return used

@@ -122,15 +122,54 @@ class Total(IntEnum):
     UTILISATION = 11  # actual computes over those that all instances could do in the time
 
 
-class Charge(IntEnum):
-    """Columns of the energies of a storage level, in pJ per vector access."""
+class TensorColumn(IntEnum):
+    """Columns of the whole numbers of a tensor."""
 
-    READ = 0  # + 3 for gated, + 6 for skipped; fills and updates are next to it
-    FILL = 1
-    UPDATE = 2
-    METADATA = 9  # the same nine again, for metadata
-    COMPRESSION = 18
-    DECOMPRESSION = 19
+    RELEVANT = 0  # bit mask of its dimensions
+    SIMPLE = 1  # 1 where every axis is one dimension: no halos
+    N_AXES = 2
+    DENSITY_KIND = 3
+    ODDS_LENGTH = 4
+    GRANULE = 5  # first of the extents of a granule, one for each axis
+
+
+class WordColumn(IntEnum):
+    """Columns of the numbers of a tensor."""
+
+    SIZE = 0
+    DENSITY = 1
+    NONZERO = 2  # granules
+    GRANULE = 3  # words of one
+
+
+class LevelColumn(IntEnum):
+    """Columns of a storage level; charges in pJ per vector access."""
+
+    BLOCK_WORDS = 0
+    WORD_BITS = 1
+    METADATA_WIDTH_BITS = 2
+    READ_RATE = 3  # words per cycle
+    WRITE_RATE = 4
+    CHARGES = 5  # read, fill, update; the same gated; the same skipped
+    METADATA_CHARGES = 14
+    COMPRESSION_CHARGE = 23
+    DECOMPRESSION_CHARGE = 24
+
+
+class PlaceColumn(IntEnum):
+    """Columns of a tensor at a level."""
+
+    N_RANKS = 0  # 0 without a format
+    INNER_FIRST = 1
+    COMPRESSED = 2
+
+
+class ComputeColumn(IntEnum):
+    """Columns of the compute."""
+
+    GATES = 0
+    SKIPS = 1
+    ACTUAL_PJ = 2  # then gated and skipped
 
 
 class Question(IntEnum):
@@ -142,88 +181,59 @@ class Question(IntEnum):
     PAIRS = 3  # (fraction of the operations whose windows on some tensors are all nonzero, , )
 
 
-class ProblemArrays(NamedTuple):
-    """A contraction. `coefficients[t, a, d]` is what dimension d adds to axis a of tensor t."""
+class Spec(NamedTuple):
+    """A problem on an architecture."""
 
-    coefficients: Ints
-    n_axes: Ints
-    relevant: Ints  # (T,) bit mask of dimensions
-    simple: Ints  # (T,) 1 where every axis is one dimension: no halos
-    sizes: Floats  # (T,) words
-    output: int
-
-
-class DensityArrays(NamedTuple):
-    """What is zero in each tensor."""
-
-    kind: Ints
-    density: Floats
-    units: Floats  # granules in all, and how many of them are nonzero
-    nonzero: Floats
-    granule: Ints  # (T, A) extents of a granule
-    granule_words: Floats
-    empty: Floats  # (T, k) P(empty) of 0, 1, … granules
-    empty_length: Ints
-
-
-class MachineArrays(NamedTuple):
-    """The storage levels, their formats and actions."""
-
-    block_words: Floats
-    word_bits: Floats
-    metadata_width_bits: Floats
-    read_words_per_cycle: Floats
-    write_words_per_cycle: Floats
-    capacity_words: Floats
-    n_ranks: Ints  # (L, T); 0 without a format
-    rank_code: Ints  # (L, T, R), rank 0 innermost
-    rank_bits: Floats  # (L, T, R, 2) metadata, payload
-    rank_dims: Ints  # (L, T, R) bit mask of dimensions that the rank flattens; 0: takes one loop
-    inner_first: Ints  # (L, T)
-    compressed: Ints  # (L, T)
+    tensors: Ints  # (T, GRANULE + A) `TensorColumn`
+    words: Floats  # (T, 4) `WordColumn`
+    axes: Ints  # (T, A, D) what a dimension adds to an axis
+    odds: Floats  # (T, k) P(empty) of 0, 1, … granules of a random density
+    store: Floats  # (L, 25) `LevelColumn`
+    places: Ints  # (L, T, 3) `PlaceColumn`
+    kinds: (
+        Ints  # (L, T, R, 2) `RankCode` and bit mask of the dimensions a rank flattens (0: takes one loop); 0 innermost
+    )
+    rank_bits: Floats  # (L, T, R, 2) of a word of metadata, of a payload
     actions: Ints  # (k, 5) `ActionColumn`, sorted by level and group
-    compute_gates: int
-    compute_skips: int
-    charges_pj: Floats  # (L, 20)
-    compute_pj: Floats  # (3,) actual, gated, skipped
+    compute: Floats  # (5,) `ComputeColumn`
+    output: int
+    rounding: int
 
 
 class Asked(NamedTuple):
     """Questions answered so far, and those that came up."""
 
-    keys: Ints  # (q, 4 + D) Question, tensor, tensors or lanes, flag, extents
-    values: Floats  # (q, 3)
+    keys: Ints  # (q, 4 + D) `Question`, tensor, tensors or lanes, flag, extents of a box
+    answers: Floats  # (q, 3)
     missing: Ints  # (m, 4 + D)
     n_missing: Ints  # (1,)
 
 
-class Counts(NamedTuple):
-    """Results of one mapping."""
-
-    counts: Floats  # (L, T, len(Count))
-    metadata: Floats  # (L, T, R, 3, 3, 2) rank; actual, gated, skipped; read, fill, update; metadata, payload
-    metadata_max: Floats  # (L, T, R, 2) of the fullest tile
-    levels: Floats  # (L + 1, 2) cycles, slowdown
-    totals: Floats  # (len(Total),)
-
-
 class Scratch(NamedTuple):
-    """Work space of one mapping, and the dense counts' intermediate results."""
+    """Work space of one mapping."""
 
     extents: Ints  # (L + 1, D) of the loops at a level and inside
     start: Ints  # (L + 1,) first loop at a level or inside
     spatial_start: Ints  # (L,) first spatial loop of a level
     step: Ints  # (n,) what an advance of a loop adds to its dimension
     outside: Floats  # (n + 1,) product of the temporal factors outside a loop
-    instances: Floats  # (L + 1,)
+    instances: Floats  # (L + 1,) product of the spatial factors outside a level
+    boxes: Ints  # (2, D)
     shift: Ints  # (D,)
-    box: Ints  # (D,)
-    part: Ints  # (D,)
-    fiber: Floats  # (L, T, R) coordinates of a fiber of a rank
-    span: Ints  # (L, T, R, D) tile that the rank spans
-    below: Ints  # (L, T, R, D) tile under one coordinate
-    own_loops: Ints  # (n,)
-    saved: Floats  # (T,) fraction that is lost to an action at a level outside
-    own: Floats  # (T,) the same, to an action at this level
-    rounds: Floats  # (T,) rounds over dense rounds, by skipping of positions
-    ranks: Floats  # (R, 2) metadata and payload words of a tile
+    own: Ints  # (n,)
+    firsts: Ints  # (R,) first and last loop of a rank
+    lasts: Ints
+    fibers: Floats  # (L, T, R) coordinates of a fiber of a rank
+    spans: Ints  # (L, T, R, D) tile that a rank spans
+    belows: Ints  # (L, T, R, D) tile under one coordinate
+    saved: Floats  # (2, T)
+
+
+class Counts(NamedTuple):
+    """Results of one mapping."""
+
+    counts: Floats  # (L, T, len(Count))
+    metadata: Floats  # (L, T, R, 3, 3, 2) actual, gated, skipped; read, fill, update; metadata, payload
+    metadata_max: Floats  # (L, T, R, 2) of the fullest tile
+    levels: Floats  # (L + 1, 2) cycles, slowdown
+    totals: Floats  # (len(Total),)

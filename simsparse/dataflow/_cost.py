@@ -6,39 +6,40 @@ import math
 
 from numba import njit
 
-from simsparse.dataflow._actions import compress, gate_and_skip, met_by_access, skip_lanes, skip_positions
+from simsparse.dataflow._actions import acting_level, gate_and_skip, skip_lanes, skip_positions, window
 from simsparse.dataflow._arrays import (
     ActionCode,
     ActionColumn,
-    Asked,
-    Charge,
+    ComputeColumn,
     Count,
-    Counts,
-    DensityArrays,
     DensityKind,
+    Floats,
     Ints,
-    MachineArrays,
-    ProblemArrays,
+    LevelColumn,
+    PlaceColumn,
     Question,
-    Scratch,
+    TensorColumn,
     Total,
+    WordColumn,
 )
 from simsparse.dataflow._dense import dense_counts, kept_outside, survey
+from simsparse.dataflow._formats import compress
 from simsparse.dataflow._occupancy import ask, empty
 from simsparse.dataflow.rounding import down, six_digits, up
 
 
 @njit(cache=True)
-def has_metadata(machine: MachineArrays, stored: Ints, t: int) -> bool:
+def has_metadata(places: Ints, stored: Ints, t: int) -> bool:
     """Whether the compute is told where a tensor is zero."""
     innermost = kept_outside(stored, t, len(stored))
-    return innermost >= 0 and machine.compressed[innermost, t] != 0
+    return innermost >= 0 and places[innermost, t, PlaceColumn.COMPRESSED] != 0
 
 
 @njit(cache=True)
 def live_operations(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, rounding: int, packed: int, scratch: Scratch,
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
+    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
+    packed: int, start: Ints, boxes: Ints,
 ) -> tuple[float, int]:  # fmt: skip
     """Fraction of the operations that are left by what is skipped on the way, and the tensors whose zeros decide it.
 
@@ -46,181 +47,187 @@ def live_operations(
     """
     live, deciding = 1.0, 0
     measured = False
-    box = scratch.box
-    box[:] = 1
-    for c in range(len(density.kind)):
+    dims = boxes.shape[1]
+    for d in range(dims):
+        boxes[0, d] = 1
+    for c in range(len(tensors)):
         part_live = 1.0
-        if packed >> c & 1 and has_metadata(machine, stored, c):
-            part_live = density.density[c]
+        if packed >> c & 1 and has_metadata(places, stored, c):
+            part_live = words[c, WordColumn.DENSITY]
             deciding |= 1 << c
-        for k in range(len(machine.actions)):
-            action = machine.actions[k]
+        for k in range(len(actions)):
+            target = actions[k, ActionColumn.TARGET]
             if (
-                action[ActionColumn.CODE] > ActionCode.SKIP
-                or action[ActionColumn.TARGET] == problem.output
-                or not action[ActionColumn.ON] >> c & 1
+                actions[k, ActionColumn.CODE] > ActionCode.SKIP
+                or target == output
+                or not actions[k, ActionColumn.ON] >> c & 1
             ):
                 continue
-            level = action[ActionColumn.LEVEL]
-            if stored[level, action[ActionColumn.TARGET]] == 0:
-                level = kept_outside(stored, action[ActionColumn.TARGET], level)
-            met_by_access(problem, machine, loops, n_loops, stored, level, action[ActionColumn.TARGET], scratch)
-            left = 1.0 - empty(problem, density, asked, c, scratch.part)
-            left = left if density.kind[c] == DensityKind.ASKED else six_digits(left, rounding)
+            level = acting_level(stored, target, actions[k, ActionColumn.LEVEL])
+            block = store[level, LevelColumn.BLOCK_WORDS]
+            window(tensors[target, TensorColumn.RELEVANT], block, loops, n_loops, stored, level, target, start, boxes)
+            left = 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, 1)
+            if tensors[c, TensorColumn.DENSITY_KIND] != DensityKind.ASKED:
+                left = six_digits(left, rounding)
             if left <= part_live:
                 part_live = left
                 # Dimensions that tensors share are single in every window, so that one box holds all windows.
-                for d in range(len(box)):
-                    if problem.relevant[c] >> d & 1:
-                        box[d] = scratch.part[d]
+                for d in range(dims):
+                    if tensors[c, TensorColumn.RELEVANT] >> d & 1:
+                        boxes[0, d] = boxes[1, d]
             deciding |= 1 << c
-        measured = measured or (deciding >> c & 1 and density.kind[c] == DensityKind.ASKED)
+        if deciding >> c & 1:
+            measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
         live *= part_live
-    if measured and deciding & (deciding - 1):
-        row = ask(asked, Question.PAIRS, 0, deciding, 0, box, (1 << len(box)) - 1)
-        live = asked.values[row, 0] if row >= 0 else live
+    if measured and deciding & (deciding - 1) != 0:
+        at = ask(keys, missing, n_missing, Question.PAIRS, 0, deciding, 0, boxes, 0, (1 << dims) - 1)
+        live = answers[at, 0] if at >= 0 else live
     return live, deciding
 
 
 @njit(cache=True)
 def compute_counts(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, rounding: int, packed: int, scratch: Scratch, result: Counts,
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, compute: Floats,
+    keys: Ints, answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
+    rounding: int, packed: int, start: Ints, total: float, boxes: Ints, totals: Floats,
 ) -> None:  # fmt: skip
     """Operations: all, done, gated, skipped; those that never reach the compute are none of them."""
-    levels, tensors = stored.shape
-    total = scratch.outside[n_loops] * scratch.instances[levels]
-    live, deciding = live_operations(
-        problem, density, machine, asked, loops, n_loops, stored, rounding, packed, scratch
-    )
     both, told, neither, operands, present = 1.0, 0, 1.0, 0, 0.0
-    measured = False
-    for c in range(tensors):
-        if c == problem.output:
+    measured, all_dense = False, True
+    for c in range(len(tensors)):
+        if c == output:
             continue
         operands |= 1 << c
-        present += density.density[c]
-        both *= six_digits(density.density[c], rounding)
-        measured = measured or density.kind[c] == DensityKind.ASKED
-        if has_metadata(machine, stored, c):
+        present += words[c, WordColumn.DENSITY]
+        both *= six_digits(words[c, WordColumn.DENSITY], rounding)
+        all_dense = all_dense and tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.DENSE
+        measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
+        if has_metadata(places, stored, c):
             told |= 1 << c
-            neither *= 1.0 - six_digits(density.density[c], rounding)
+            neither *= 1.0 - six_digits(words[c, WordColumn.DENSITY], rounding)
         else:
             neither = 0.0
-    if measured:
-        scratch.part[:] = 1
-        row = ask(asked, Question.PAIRS, 0, operands, 0, scratch.part, 0)
-        both = asked.values[row, 0] if row >= 0 else both
-        neither = neither if neither == 0.0 else 1.0 - present + both
-    if deciding == 0:
-        live = 1.0 - neither
-    both = min(both, live)
-    idle = (live - both) * total  # operations with a zero operand that are left
-    skipped = idle if machine.compute_skips != 0 and told != 0 else 0.0
-    gated = idle - skipped if machine.compute_gates != 0 else 0.0
-    totals = result.totals
+    live, deciding = 1.0, 0
+    if not all_dense:
+        live, deciding = live_operations(
+            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops, n_loops,
+            stored, rounding, packed, start, boxes,
+        )  # fmt: skip
+        if measured:
+            # Relevant to no dimension: the box does not matter.
+            at = ask(keys, missing, n_missing, Question.PAIRS, 0, operands, 0, boxes, 0, 0)
+            both = answers[at, 0] if at >= 0 else both
+            neither = 0.0 if neither == 0.0 else 1.0 - present + both
+        if deciding == 0:
+            live = 1.0 - neither
+    idle = max(0.0, live - both) * total  # operations with a zero operand that are left
+    skipped = idle if compute[ComputeColumn.SKIPS] != 0.0 and told != 0 else 0.0
+    gated = idle - skipped if compute[ComputeColumn.GATES] != 0.0 else 0.0
+    absent = total * (1.0 - live)
+    if rounding != 0:
+        absent = float(math.floor(absent))
     totals[Total.COMPUTES] = total
     totals[Total.SKIPPED] = down(skipped, rounding)
     totals[Total.GATED] = down(gated, rounding)
-    absent = math.floor(total * (1.0 - live)) if rounding != 0 else total * (1.0 - live)
     totals[Total.ACTUAL] = total - totals[Total.SKIPPED] - totals[Total.GATED] - absent
-    busy = (
-        (totals[Total.ACTUAL] + totals[Total.GATED]) / totals[Total.INSTANCES_MEAN]
-        if totals[Total.INSTANCES_MEAN] > 0.0
-        else 0.0
-    )
+    busy = 0.0
+    if totals[Total.INSTANCES_MEAN] > 0.0:
+        busy = (totals[Total.ACTUAL] + totals[Total.GATED]) / totals[Total.INSTANCES_MEAN]
     totals[Total.COMPUTE_CYCLES] = up(busy, rounding)
     energy = 0.0
     for state in range(3):
-        energy += totals[Total.ACTUAL + state] * machine.compute_pj[state]
+        energy += totals[Total.ACTUAL + state] * compute[ComputeColumn.ACTUAL_PJ + state]
     totals[Total.COMPUTE_ENERGY_PJ] = energy
 
 
 @njit(cache=True)
-def metadata_bits(machine: MachineArrays, level: int, t: int, state: int, action: int, result: Counts) -> float:
+def metadata_bits(
+    rank_bits: Floats, level: int, t: int, ranks: int, state: int, action: int, metadata: Floats
+) -> float:
     """Bits of metadata and payloads that an action moves."""
     bits = 0.0
-    for r in range(machine.n_ranks[level, t]):
+    for r in range(ranks):
         for part in range(2):
-            bits += result.metadata[level, t, r, state, action, part] * machine.rank_bits[level, t, r, part]
+            bits += metadata[level, t, r, state, action, part] * rank_bits[level, t, r, part]
     return bits
 
 
 @njit(cache=True)
-def storage_energy(machine: MachineArrays, stored: Ints, level: int, t: int, rounding: int, result: Counts) -> float:
-    """Energy in pJ of one instance, vector access by vector access."""
-    counts = result.counts[level, t]
-    charges = machine.charges_pj[level]
+def storage_cost(
+    store: Floats, places: Ints, rank_bits: Floats, stored: Ints, level: int, t: int, rounding: int, counts: Floats,
+    metadata: Floats,
+) -> None:  # fmt: skip
+    """Energy of all instances, vector access by vector access; words of the average one that take bandwidth.
+
+    Gated accesses take their cycle, skipped ones do not.
+    """
+    ranks = places[level, t, PlaceColumn.N_RANKS]
+    block, width = store[level, LevelColumn.BLOCK_WORDS], store[level, LevelColumn.METADATA_WIDTH_BITS]
     energy = 0.0
-    width = machine.metadata_width_bits[level]
+    read_words, write_words, read_bits, write_bits = 0.0, 0.0, 0.0, 0.0
     for state in range(3):
         for action in range(3):
             at = 3 * state + action
-            energy += up(counts[Count.ACTUAL_READS + at] / machine.block_words[level], rounding) * charges[at]
-            if machine.n_ranks[level, t] > 0 and width > 0.0:
-                bits = metadata_bits(machine, level, t, state, action, result)
-                energy += up(bits / width, rounding) * charges[Charge.METADATA + at]
+            words = counts[level, t, Count.ACTUAL_READS + at]
+            bits = metadata_bits(rank_bits, level, t, ranks, state, action, metadata) if ranks > 0 else 0.0
+            if words > 0.0:
+                energy += up(words / block, rounding) * store[level, LevelColumn.CHARGES + at]
+            if bits > 0.0 and width > 0.0:
+                energy += up(bits / width, rounding) * store[level, LevelColumn.METADATA_CHARGES + at]
+            if state == 2:
+                continue
+            if action == 0:
+                read_words, read_bits = read_words + words, read_bits + bits
+            else:
+                write_words, write_bits = write_words + words, write_bits + bits
+    mean = counts[level, t, Count.INSTANCES_MEAN]
     outer = kept_outside(stored, t, level)
-    if outer >= 0 and machine.compressed[outer, t] != 0 and machine.compressed[level, t] == 0:
-        energy += counts[Count.ACTUAL_READS + 1] * charges[Charge.DECOMPRESSION]
-        above = result.counts[outer, t]
-        share = (
-            above[Count.INSTANCES_MEAN] / counts[Count.INSTANCES_MEAN] if counts[Count.INSTANCES_MEAN] > 0.0 else 0.0
-        )
-        energy += above[Count.ACTUAL_READS + 2] * share * charges[Charge.COMPRESSION]
-    return energy
+    if outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0 and places[level, t, PlaceColumn.COMPRESSED] == 0:
+        energy += counts[level, t, Count.ACTUAL_FILLS] * store[level, LevelColumn.DECOMPRESSION_CHARGE]
+        share = counts[outer, t, Count.INSTANCES_MEAN] / mean if mean > 0.0 else 0.0
+        energy += counts[outer, t, Count.ACTUAL_UPDATES] * share * store[level, LevelColumn.COMPRESSION_CHARGE]
+    counts[level, t, Count.ENERGY_PJ] = energy * mean
+    busy = mean / counts[level, t, Count.INSTANCES_MAX]
+    bits_of_word = store[level, LevelColumn.WORD_BITS]
+    counts[level, t, Count.READ_WORDS] = up((read_words + down(read_bits / bits_of_word, rounding)) * busy, rounding)
+    counts[level, t, Count.WRITE_WORDS] = up((write_words + down(write_bits / bits_of_word, rounding)) * busy, rounding)
 
 
 @njit(cache=True)
-def words_moved(machine: MachineArrays, level: int, t: int, write: bool, rounding: int, result: Counts) -> float:
-    """Words a cycle budget must carry, of the average instance: actual and gated accesses with their metadata."""
-    counts = result.counts[level, t]
-    words = 0.0
-    bits = 0.0
-    for action in range(1, 3) if write else range(1):
-        for state in range(2):
-            words += counts[Count.ACTUAL_READS + 3 * state + action]
-            bits += metadata_bits(machine, level, t, state, action, result)
-    words += down(bits / machine.word_bits[level], rounding)
-    return up(words * counts[Count.INSTANCES_MEAN] / counts[Count.INSTANCES_MAX], rounding)
-
-
-@njit(cache=True)
-def price(machine: MachineArrays, stored: Ints, rounding: int, result: Counts) -> None:
+def price(
+    store: Floats, places: Ints, rank_bits: Floats, stored: Ints, rounding: int, counts: Floats, metadata: Floats,
+    by_level: Floats, totals: Floats,
+) -> None:  # fmt: skip
     """Energy of each level, cycles of each level, and what bounds the mapping."""
-    levels, tensors = stored.shape
-    totals = result.totals
+    levels, n_tensors = stored.shape
     compute_cycles = totals[Total.COMPUTE_CYCLES]
     cycles, bound = compute_cycles, levels
     energy = totals[Total.COMPUTE_ENERGY_PJ]
     for level in range(levels):
         reads, writes = 0.0, 0.0
-        for t in range(tensors):
-            counts = result.counts[level, t]
-            counts[Count.ENERGY_PJ] = counts[Count.READ_WORDS] = counts[Count.WRITE_WORDS] = 0.0
+        for t in range(n_tensors):
             if stored[level, t] == 0:
+                counts[level, t, Count.ENERGY_PJ] = 0.0
                 continue
-            one = storage_energy(machine, stored, level, t, rounding, result)
-            counts[Count.ENERGY_PJ] = one * counts[Count.INSTANCES_MEAN]
-            energy += counts[Count.ENERGY_PJ]
-            counts[Count.READ_WORDS] = words_moved(machine, level, t, False, rounding, result)
-            counts[Count.WRITE_WORDS] = words_moved(machine, level, t, True, rounding, result)
-            reads += counts[Count.READ_WORDS]
-            writes += counts[Count.WRITE_WORDS]
-        slowdown = 1.0
+            storage_cost(store, places, rank_bits, stored, level, t, rounding, counts, metadata)
+            energy += counts[level, t, Count.ENERGY_PJ]
+            reads += counts[level, t, Count.READ_WORDS]
+            writes += counts[level, t, Count.WRITE_WORDS]
+        read_rate, write_rate = store[level, LevelColumn.READ_RATE], store[level, LevelColumn.WRITE_RATE]
+        slowdown, needed = 1.0, compute_cycles
         if compute_cycles > 0.0:
-            if reads > 0.0:
-                slowdown = min(slowdown, machine.read_words_per_cycle[level] / (reads / compute_cycles))
-            if writes > 0.0:
-                slowdown = min(slowdown, machine.write_words_per_cycle[level] / (writes / compute_cycles))
-        needed = max(reads / machine.read_words_per_cycle[level], writes / machine.write_words_per_cycle[level])
-        result.levels[level, 1] = slowdown
-        result.levels[level, 0] = (
-            up(compute_cycles / slowdown, rounding) if compute_cycles > 0.0 else up(needed, rounding)
-        )
-        if result.levels[level, 0] > cycles:
-            cycles, bound = result.levels[level, 0], level
-    result.levels[levels, 0], result.levels[levels, 1] = compute_cycles, 1.0
+            if reads > read_rate * compute_cycles:
+                slowdown = read_rate / (reads / compute_cycles)
+            if writes > write_rate * compute_cycles:
+                slowdown = min(slowdown, write_rate / (writes / compute_cycles))
+            if slowdown < 1.0:
+                needed = up(compute_cycles / slowdown, rounding)
+        else:
+            needed = up(max(reads / read_rate, writes / write_rate), rounding)
+        by_level[level, 0], by_level[level, 1] = needed, slowdown
+        if needed > cycles:
+            cycles, bound = needed, level
+    by_level[levels, 0], by_level[levels, 1] = compute_cycles, 1.0
     totals[Total.CYCLES], totals[Total.BOUND], totals[Total.ENERGY_PJ] = cycles, bound, energy
     room = cycles * totals[Total.INSTANCES_MAX]
     totals[Total.UTILISATION] = totals[Total.ACTUAL] / room if room > 0.0 else 0.0
@@ -228,10 +235,15 @@ def price(machine: MachineArrays, stored: Ints, rounding: int, result: Counts) -
 
 @njit(cache=True)
 def evaluate(
-    problem: ProblemArrays, density: DensityArrays, machine: MachineArrays, asked: Asked, loops: Ints, n_loops: int,
-    stored: Ints, rounding: int, scratch: Scratch, result: Counts,
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, kinds: Ints, rank_bits: Floats,
+    actions: Ints, compute: Floats, output: int, rounding: int,
+    keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
+    extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats, instances: Floats, boxes: Ints,
+    shift: Ints, own: Ints, firsts: Ints, lasts: Ints, fibers: Floats, spans: Ints, belows: Ints, saved: Floats,
+    counts: Floats, metadata: Floats, metadata_max: Floats, by_level: Floats, totals: Floats,
+    loops: Ints, n_loops: int, stored: Ints, report: int,
 ) -> None:  # fmt: skip
-    """Count and price one mapping.
+    """Count and price one mapping; the arguments are those of `Spec`, `Asked`, `Scratch`, `Counts`, and the mapping.
 
     Parameters
     ----------
@@ -239,12 +251,36 @@ def evaluate(
         `LoopColumn`; the first `n_loops` rows count, factors of 1 are left out.
     stored : (L, T) ndarray
         `Stored`.
+    report : int
+        0 leaves out what no cost depends on.
     """
-    survey(loops, n_loops, scratch)
-    dense_counts(problem, loops, n_loops, stored, rounding, scratch, result)
-    compress(problem, density, machine, asked, loops, n_loops, stored, rounding, scratch, result)
-    gate_and_skip(problem, density, machine, asked, loops, n_loops, stored, rounding, scratch, result)
-    packed = skip_lanes(problem, density, machine, asked, loops, n_loops, stored, rounding, scratch, result)
-    packed |= skip_positions(problem, density, machine, asked, loops, stored, rounding, scratch, result)
-    compute_counts(problem, density, machine, asked, loops, n_loops, stored, rounding, packed, scratch, result)
-    price(machine, stored, rounding, result)
+    survey(loops, n_loops, extents, start, spatial_start, step, outside, instances)
+    dense_counts(
+        tensors, words, axes, output, loops, n_loops, stored, rounding, extents, start, spatial_start, step, outside,
+        instances, boxes, shift, counts,
+    )  # fmt: skip
+    compress(
+        tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, loops, n_loops, stored,
+        rounding, report, extents, start, boxes, own, firsts, lasts, fibers, spans, belows, counts, metadata, metadata_max,
+    )  # fmt: skip
+    totals[Total.INSTANCES_MAX] = totals[Total.INSTANCES_MEAN] = instances[len(stored)]
+    packed = 0
+    if len(actions) > 0:
+        gate_and_skip(
+            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops, n_loops,
+            stored, rounding, start, boxes, saved, counts, metadata,
+        )  # fmt: skip
+        packed = skip_lanes(
+            tensors, words, axes, odds, places, actions, keys, answers, missing, n_missing, loops, stored, rounding,
+            extents, start, spatial_start, instances, boxes, counts, totals,
+        )  # fmt: skip
+        packed |= skip_positions(
+            tensors, words, places, actions, keys, answers, missing, n_missing, output, loops, stored, rounding, extents,
+            start, spatial_start, saved, counts, totals,
+        )  # fmt: skip
+    total = outside[n_loops] * instances[len(stored)]
+    compute_counts(
+        tensors, words, axes, odds, store, places, actions, compute, keys, answers, missing, n_missing, output, loops,
+        n_loops, stored, rounding, packed, start, total, boxes, totals,
+    )  # fmt: skip
+    price(store, places, rank_bits, stored, rounding, counts, metadata, by_level, totals)

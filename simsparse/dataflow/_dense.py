@@ -1,91 +1,93 @@
-"""Compiled: dense traffic of one mapping. Which words move, as if nothing were zero."""
+"""Compiled: dense traffic of one mapping. Which words move, as if nothing were zero.
+
+Arrays are those of `_arrays.Spec` and `_arrays.Scratch`, under their names there.
+"""
 
 from __future__ import annotations
 
 from numba import njit
 
-from simsparse.dataflow._arrays import Count, Counts, Ints, LoopColumn, ProblemArrays, Scratch, Stored
+from simsparse.dataflow._arrays import Count, Floats, Ints, LoopColumn, Stored, TensorColumn
 from simsparse.dataflow.rounding import down
 
 
 @njit(cache=True)
-def survey(loops: Ints, n_loops: int, scratch: Scratch) -> None:
+def survey(
+    loops: Ints, n_loops: int, extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats,
+    instances: Floats,
+) -> None:  # fmt: skip
     """Extents at each level, steps of loops, products outside of them."""
-    levels = len(scratch.spatial_start)
-    extents, step, outside = scratch.extents, scratch.step, scratch.outside
-    dims = extents.shape[1]
+    levels, dims = len(spatial_start), extents.shape[1]
     for d in range(dims):
         extents[levels, d] = 1
     i = n_loops
-    for level in range(levels, -1, -1):
-        if level < levels:
-            for d in range(dims):
-                extents[level, d] = extents[level + 1, d]
-            scratch.spatial_start[level] = i
+    start[levels] = n_loops
+    for level in range(levels - 1, -1, -1):
+        for d in range(dims):
+            extents[level, d] = extents[level + 1, d]
+        spatial_start[level] = i
         while i > 0 and loops[i - 1, LoopColumn.LEVEL] == level:
             i -= 1
             d = loops[i, LoopColumn.DIM]
             step[i] = extents[level, d]
             extents[level, d] *= loops[i, LoopColumn.FACTOR]
             if loops[i, LoopColumn.KIND] != 0:
-                scratch.spatial_start[level] = i
-        scratch.start[level] = i
+                spatial_start[level] = i
+        start[level] = i
     outside[0] = 1.0
-    scratch.instances[0] = 1.0
-    level = 0
-    spread = 1.0
-    for i in range(n_loops):
-        while level < loops[i, LoopColumn.LEVEL]:
-            level += 1
-            scratch.instances[level] = spread
-        temporal = loops[i, LoopColumn.KIND] == 0
-        outside[i + 1] = outside[i] * (loops[i, LoopColumn.FACTOR] if temporal else 1)
-        if not temporal:
-            spread *= loops[i, LoopColumn.FACTOR]
-    while level < levels:
-        level += 1
-        scratch.instances[level] = spread
+    instances[0] = 1.0
+    for level in range(levels):
+        instances[level + 1] = instances[level]
+        for i in range(start[level], spatial_start[level]):
+            outside[i + 1] = outside[i] * loops[i, LoopColumn.FACTOR]
+        for i in range(spatial_start[level], start[level + 1]):
+            outside[i + 1] = outside[i]
+            instances[level + 1] *= loops[i, LoopColumn.FACTOR]
 
 
 @njit(cache=True)
-def axis_extent(problem: ProblemArrays, t: int, axis: int, box: Ints) -> int:
-    """Words along an axis of what a box of dimensions touches."""
+def axis_extent(axes: Ints, t: int, axis: int, box: Ints, row: int) -> int:
+    """Words along an axis of what a box of dimensions (a row of `box`) touches."""
     extent = 1
-    for d in range(len(box)):
-        extent += problem.coefficients[t, axis, d] * (box[d] - 1)
+    for d in range(box.shape[1]):
+        extent += axes[t, axis, d] * (box[row, d] - 1)
     return extent
 
 
 @njit(cache=True)
-def volume(problem: ProblemArrays, t: int, box: Ints) -> float:
+def volume(tensors: Ints, axes: Ints, t: int, box: Ints, row: int) -> float:
     """Words of a tensor that a box of dimensions touches."""
     words = 1.0
-    if problem.simple[t]:
-        for d in range(len(box)):
-            if problem.relevant[t] >> d & 1:
-                words *= box[d]
+    if tensors[t, TensorColumn.SIMPLE] != 0:
+        relevant = tensors[t, TensorColumn.RELEVANT]
+        for d in range(box.shape[1]):
+            if relevant >> d & 1:
+                words *= box[row, d]
         return words
-    for axis in range(problem.n_axes[t]):
-        words *= axis_extent(problem, t, axis, box)
+    for axis in range(tensors[t, TensorColumn.N_AXES]):
+        words *= axis_extent(axes, t, axis, box, row)
     return words
 
 
 @njit(cache=True)
-def delivery(problem: ProblemArrays, t: int, loops: Ints, end: int, box: Ints, scratch: Scratch) -> float:
-    """Words that one instance of a child with tile `box` receives; its tile lies inside of loop `end`.
+def delivery(
+    tensors: Ints, axes: Ints, t: int, loops: Ints, end: int, extents: Ints, level: int, step: Ints, outside: Floats,
+    shift: Ints,
+) -> float:  # fmt: skip
+    """Words that one instance of a child receives; its tile is `extents[level]` and lies inside of loop `end`.
 
     The first tile comes whole. On an advance of a loop the tile moves by one step of it, all loops inside go back to
     their first iteration, and the words that the tile did not hold before are new.
     """
-    words = volume(problem, t, box)
-    outside = scratch.outside
-    if problem.simple[t]:
+    words = volume(tensors, axes, t, extents, level)
+    if tensors[t, TensorColumn.SIMPLE] != 0:
+        relevant = tensors[t, TensorColumn.RELEVANT]
         for i in range(end - 1, -1, -1):
-            if loops[i, LoopColumn.KIND] == 0 and problem.relevant[t] >> loops[i, LoopColumn.DIM] & 1:
+            if loops[i, LoopColumn.KIND] == 0 and relevant >> loops[i, LoopColumn.DIM] & 1:
                 return words * outside[i + 1]
         return words
-    shift = scratch.shift
-    shift[:] = 0
+    for d in range(len(shift)):
+        shift[d] = 0
     total = words
     for i in range(end - 1, -1, -1):
         if loops[i, LoopColumn.KIND] != 0:
@@ -93,29 +95,27 @@ def delivery(problem: ProblemArrays, t: int, loops: Ints, end: int, box: Ints, s
         d = loops[i, LoopColumn.DIM]
         factor = loops[i, LoopColumn.FACTOR]
         before = shift[d]
-        shift[d] = before + scratch.step[i]
+        shift[d] = before + step[i]
         overlap = 1.0
-        for axis in range(problem.n_axes[t]):
+        for axis in range(tensors[t, TensorColumn.N_AXES]):
             moved = 0
-            for e in range(len(box)):
-                moved += problem.coefficients[t, axis, e] * shift[e]
-            overlap *= max(0, axis_extent(problem, t, axis, box) - abs(moved))
+            for e in range(len(shift)):
+                moved += axes[t, axis, e] * shift[e]
+            overlap *= max(0, axis_extent(axes, t, axis, extents, level) - abs(moved))
         total += (factor - 1) * outside[i] * (words - overlap)
-        shift[d] = before - (factor - 1) * scratch.step[i]
+        shift[d] = before - (factor - 1) * step[i]
     return total
 
 
 @njit(cache=True)
-def distinct_on_axis(
-    problem: ProblemArrays, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints
-) -> float:
+def distinct_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints) -> float:
     """Distinct offsets along an axis over the spatial loops from `first` to before `last`."""
     counted = 0
     reach = 0
     only = 1
     for i in range(first, last):
-        weight = problem.coefficients[t, axis, loops[i, LoopColumn.DIM]]
-        if weight != 0 and loops[i, LoopColumn.KIND] != 0:
+        weight = axes[t, axis, loops[i, LoopColumn.DIM]]
+        if weight != 0:
             counted += 1
             only = loops[i, LoopColumn.FACTOR]
             reach += weight * step[i] * (loops[i, LoopColumn.FACTOR] - 1)
@@ -125,35 +125,38 @@ def distinct_on_axis(
     met = [False] * (reach + 1)
     met[0] = True
     for i in range(first, last):
-        weight = problem.coefficients[t, axis, loops[i, LoopColumn.DIM]]
-        if weight == 0 or loops[i, LoopColumn.KIND] == 0:
+        weight = axes[t, axis, loops[i, LoopColumn.DIM]]
+        if weight == 0:
             continue
         stride = weight * step[i]
         for offset in range(reach, -1, -1):
             if met[offset]:
                 for k in range(1, loops[i, LoopColumn.FACTOR]):
                     met[offset + k * stride] = True
-    distinct = 0
+    distinct = 0.0
     for offset in range(reach + 1):
-        distinct += met[offset]
-    return float(distinct)
+        distinct += 1.0 if met[offset] else 0.0
+    return distinct
 
 
 @njit(cache=True)
-def distinct_tiles(problem: ProblemArrays, t: int, level: int, child: int, loops: Ints, scratch: Scratch) -> float:
+def distinct_tiles(
+    tensors: Ints, axes: Ints, t: int, level: int, child: int, loops: Ints, start: Ints, spatial_start: Ints, step: Ints
+) -> float:
     """Distinct child tiles over the spatial loops from `level` down to the child; equal ones are multicast."""
     tiles = 1.0
+    relevant = tensors[t, TensorColumn.RELEVANT]
     for inner in range(level, child):
-        first, last = scratch.spatial_start[inner], scratch.start[inner + 1]
+        first, last = spatial_start[inner], start[inner + 1]
         if first == last:
             continue
-        if problem.simple[t]:
+        if tensors[t, TensorColumn.SIMPLE] != 0:
             for i in range(first, last):
-                if problem.relevant[t] >> loops[i, LoopColumn.DIM] & 1:
+                if relevant >> loops[i, LoopColumn.DIM] & 1:
                     tiles *= loops[i, LoopColumn.FACTOR]
         else:
-            for axis in range(problem.n_axes[t]):
-                tiles *= distinct_on_axis(problem, t, axis, loops, first, last, scratch.step)
+            for axis in range(tensors[t, TensorColumn.N_AXES]):
+                tiles *= distinct_on_axis(axes, t, axis, loops, first, last, step)
     return tiles
 
 
@@ -177,40 +180,52 @@ def kept_outside(stored: Ints, t: int, level: int) -> int:
 
 
 @njit(cache=True)
+def partition(
+    tensors: Ints, axes: Ints, t: int, level: int, whole: float, loops: Ints, rounding: int, extents: Ints, start: Ints,
+    spatial_start: Ints, boxes: Ints,
+) -> float:  # fmt: skip
+    """Share of a level's instance, of the words `whole` that an instance one level outside has a share of."""
+    for d in range(extents.shape[1]):
+        boxes[0, d] = extents[level, d]
+    for i in range(spatial_start[level - 1], start[level]):
+        boxes[0, loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
+    return down(whole * volume(tensors, axes, t, extents, level) / volume(tensors, axes, t, boxes, 0), rounding)
+
+
+@njit(cache=True)
 def dense_counts(
-    problem: ProblemArrays, loops: Ints, n_loops: int, stored: Ints, rounding: int, scratch: Scratch, result: Counts
-) -> None:
+    tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
+    extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats, instances: Floats, boxes: Ints,
+    shift: Ints, counts: Floats,
+) -> None:  # fmt: skip
     """Tile, partition, instances, reads, fills, updates of every tensor at every level."""
-    levels, tensors = stored.shape
-    extents, box = scratch.extents, scratch.box
-    for t in range(tensors):
-        partition = problem.sizes[t]
+    levels, n_tensors = stored.shape
+    for t in range(n_tensors):
+        share = words[t, 0]
+        received = 0.0  # by an instance of the level, from outside
         for level in range(levels):
-            counts = result.counts[level, t]
-            counts[Count.TILE] = volume(problem, t, extents[level])
-            if level > 0:
-                box[:] = extents[level]
-                for i in range(scratch.spatial_start[level - 1], scratch.start[level]):
-                    box[loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-                partition = down(partition * counts[Count.TILE] / volume(problem, t, box), rounding)
-            counts[Count.PARTITION] = partition
-            counts[Count.INSTANCES_MAX] = scratch.instances[level]
-            counts[Count.INSTANCES_MEAN] = scratch.instances[level]
-            counts[Count.READS] = counts[Count.FILLS] = counts[Count.UPDATES] = counts[Count.REDUCTIONS] = 0.0
-            if stored[level, t] == 0:
+            if level > 0 and spatial_start[level - 1] < start[level]:
+                share = partition(tensors, axes, t, level, share, loops, rounding, extents, start, spatial_start, boxes)
+            counts[level, t, Count.PARTITION] = share
+            counts[level, t, Count.INSTANCES_MAX] = instances[level]
+            counts[level, t, Count.INSTANCES_MEAN] = instances[level]
+            counts[level, t, Count.TILE] = volume(tensors, axes, t, extents, level)
+            if stored[level, t] == Stored.BYPASSED:
                 continue
-            outer = kept_outside(stored, t, level)
-            if outer >= 0:
-                counts[Count.FILLS] = delivery(problem, t, loops, scratch.start[level], extents[level], scratch)
             child = kept_inside(stored, t, level)
             if child == levels:
-                moved = scratch.outside[n_loops]
+                moved = outside[n_loops]
             else:
-                moved = delivery(problem, t, loops, scratch.start[child], extents[child], scratch)
-            moved *= distinct_tiles(problem, t, level, child, loops, scratch)
-            if t == problem.output:
-                counts[Count.UPDATES] = moved
-                counts[Count.READS] = moved - partition
-                counts[Count.REDUCTIONS] = counts[Count.READS]
+                moved = delivery(tensors, axes, t, loops, start[child], extents, child, step, outside, shift)
+            to_child = moved
+            moved *= distinct_tiles(tensors, axes, t, level, child, loops, start, spatial_start, step)
+            if stored[level, t] == Stored.STREAMED:
+                counts[level, t, Count.FILLS] = moved
             else:
-                counts[Count.READS] = moved
+                counts[level, t, Count.FILLS] = received
+                received = to_child
+            counts[level, t, Count.READS] = moved
+            counts[level, t, Count.UPDATES] = counts[level, t, Count.REDUCTIONS] = 0.0
+            if t == output:
+                counts[level, t, Count.UPDATES] = moved
+                counts[level, t, Count.READS] = counts[level, t, Count.REDUCTIONS] = moved - share

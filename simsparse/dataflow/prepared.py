@@ -8,15 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from simsparse.dataflow._arrays import (
+    ActionColumn,
     Asked,
+    ComputeColumn,
     Count,
     Counts,
-    DensityArrays,
     DensityKind,
+    Floats,
     Ints,
-    MachineArrays,
+    LevelColumn,
+    PlaceColumn,
     Scratch,
+    Spec,
+    TensorColumn,
     Total,
+    WordColumn,
 )
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.density import UniformRandom, empty_table
@@ -35,14 +41,13 @@ class Prepared:
     problem: Problem
     architecture: Architecture
     rounding: Rounding
-    density: DensityArrays
-    machine: MachineArrays
+    spec: Spec
     answers: Answers
 
     def scratch(self, n_loops: int) -> Scratch:
         """Work space for mappings of up to `n_loops` loops."""
-        levels, tensors, width = len(self.architecture.levels), len(self.problem.names), self.problem.width
-        ranks = self.machine.rank_code.shape[2]
+        levels, tensors, ranks = self.spec.kinds.shape[:3]
+        width = self.problem.width
         return Scratch(
             extents=np.ones((levels + 1, width), np.int64),
             start=np.zeros(levels + 1, np.int64),
@@ -50,23 +55,20 @@ class Prepared:
             step=np.zeros(max(1, n_loops), np.int64),
             outside=np.zeros(n_loops + 1),
             instances=np.zeros(levels + 1),
+            boxes=np.ones((2, width), np.int64),
             shift=np.zeros(width, np.int64),
-            box=np.zeros(width, np.int64),
-            part=np.zeros(width, np.int64),
-            fiber=np.ones((levels, tensors, ranks)),
-            span=np.ones((levels, tensors, ranks, width), np.int64),
-            below=np.ones((levels, tensors, ranks, width), np.int64),
-            own_loops=np.zeros(max(1, n_loops), np.int64),
-            saved=np.zeros(tensors),
-            own=np.zeros(tensors),
-            rounds=np.zeros(tensors),
-            ranks=np.zeros((ranks, 2)),
+            own=np.zeros(max(1, n_loops), np.int64),
+            firsts=np.zeros(ranks, np.int64),
+            lasts=np.zeros(ranks, np.int64),
+            fibers=np.ones((levels, tensors, ranks)),
+            spans=np.ones((levels, tensors, ranks, width), np.int64),
+            belows=np.ones((levels, tensors, ranks, width), np.int64),
+            saved=np.zeros((2, tensors)),
         )
 
     def counts(self) -> Counts:
         """Room for the results of one mapping."""
-        levels, tensors = len(self.architecture.levels), len(self.problem.names)
-        ranks = self.machine.rank_code.shape[2]
+        levels, tensors, ranks = self.spec.kinds.shape[:3]
         return Counts(
             counts=np.zeros((levels, tensors, len(Count))),
             metadata=np.zeros((levels, tensors, ranks, 3, 3, 2)),
@@ -75,22 +77,22 @@ class Prepared:
             totals=np.zeros(len(Total)),
         )
 
+    def asked(self) -> Asked:
+        """The answers so far, and room for questions."""
+        missing = np.zeros((MISSING, 4 + self.problem.width), np.int64)
+        return Asked(self.answers.keys, self.answers.values, missing, np.zeros(1, np.int64))
+
     def run(self, loops: Ints, stored: Ints) -> Counts:
         """Evaluate one mapping; answer what the compiled code asks and evaluate again until it asks nothing."""
         from simsparse.dataflow._cost import evaluate
 
         scratch, result = self.scratch(len(loops)), self.counts()
-        missing, n_missing = np.zeros((MISSING, 4 + self.problem.width), np.int64), np.zeros(1, np.int64)
         while True:
-            n_missing[0] = 0
-            asked = Asked(self.answers.keys, self.answers.values, missing, n_missing)
-            evaluate(
-                self.problem.arrays, self.density, self.machine, asked, loops, len(loops), stored, int(self.rounding),
-                scratch, result,
-            )  # fmt: skip
-            if n_missing[0] == 0:
+            asked = self.asked()
+            evaluate(*self.spec, *asked, *scratch, *result, loops, len(loops), stored, 1)
+            if asked.n_missing[0] == 0:
                 return result
-            self.answers.add(missing[: n_missing[0]])
+            self.answers.add(asked.missing[: asked.n_missing[0]])
 
 
 def prepare(problem: Problem, architecture: Architecture, rounding: Rounding = Rounding.EXACT) -> Prepared:
@@ -99,88 +101,101 @@ def prepare(problem: Problem, architecture: Architecture, rounding: Rounding = R
     Raises
     ------
     InputError
-        If a format, an action or a condition names a tensor that the problem does not have.
+        If a format, an action or a condition names a tensor, or a rank a dimension, that the problem does not have.
     """
     architecture.check_tensors(problem.names)
-    return Prepared(
-        problem, architecture, rounding, _density_arrays(problem, rounding), _machine_arrays(problem, architecture),
-        Answers(problem, rounding),
+    tensors, words, odds = _tensor_arrays(problem, rounding)
+    places, kinds, rank_bits = _format_arrays(problem, architecture)
+    compute = np.zeros(len(ComputeColumn) + 2)
+    compute[ComputeColumn.GATES], compute[ComputeColumn.SKIPS] = (
+        architecture.compute.gating,
+        architecture.compute.skipping,
+    )
+    compute[ComputeColumn.ACTUAL_PJ :] = architecture.compute.energies.charges()
+    spec = Spec(
+        tensors, words, _axes(problem), odds, _level_array(architecture), places, kinds, rank_bits,
+        _actions(problem, architecture), compute, problem.names.index(problem.output), int(rounding),
     )  # fmt: skip
+    return Prepared(problem, architecture, rounding, spec, Answers(problem, rounding))
 
 
-def _density_arrays(problem: Problem, rounding: Rounding) -> DensityArrays:
-    n_axes = problem.arrays.coefficients.shape[1]
-    n = len(problem.tensors)
-    units, nonzero, means = np.ones(n), np.ones(n), np.ones(n)
-    granule, tables = np.ones((n, n_axes), np.int64), [np.ones(1)] * n
+def _axes(problem: Problem) -> Ints:
+    index = {dim: d for d, dim in enumerate(problem.dim_names)}
+    most = max(1, *(len(tensor.axes) for tensor in problem.tensors))
+    axes = np.zeros((len(problem.tensors), most, problem.width), np.int64)
+    for t, tensor in enumerate(problem.tensors):
+        for a, axis in enumerate(tensor.axes):
+            for dim, coefficient in axis:
+                axes[t, a, index[dim]] = coefficient
+    return axes
+
+
+def _tensor_arrays(problem: Problem, rounding: Rounding) -> tuple[Ints, Floats, Floats]:
+    bit = {dim: 1 << d for d, dim in enumerate(problem.dim_names)}
+    most = max(1, *(len(tensor.axes) for tensor in problem.tensors))
+    tensors = np.ones((len(problem.tensors), TensorColumn.GRANULE + most), np.int64)
+    words, tables = np.ones((len(problem.tensors), len(WordColumn))), []
     for t, tensor in enumerate(problem.tensors):
         density, shape = tensor.density, problem.shape(tensor.name)
-        means[t] = density.mean
+        tensors[t, TensorColumn.RELEVANT] = sum(bit[dim] for dim in tensor.dims)
+        tensors[t, TensorColumn.SIMPLE] = all(len(axis) == 1 and axis[0][1] == 1 for axis in tensor.axes)
+        tensors[t, TensorColumn.N_AXES] = len(tensor.axes)
+        full = density.mean >= 1.0 and density.kind is not DensityKind.RANDOM
+        tensors[t, TensorColumn.DENSITY_KIND] = DensityKind.DENSE if full else density.kind
+        words[t, WordColumn.SIZE], words[t, WordColumn.DENSITY] = math.prod(shape), density.mean
+        table = np.ones(1)
         if isinstance(density, UniformRandom):
-            granule[t, : len(shape)] = density.granule(shape)
-            units[t] = math.prod(-(-extent // g) for extent, g in zip(shape, density.granule(shape), strict=True))
-            nonzero[t] = density.nonzero_of(units[t], rounding)
-            means[t] = nonzero[t] / units[t]
-            tables[t] = empty_table(units[t], nonzero[t])
+            granule = density.granule(shape)
+            units = math.prod(-(-extent // g) for extent, g in zip(shape, granule, strict=True))
+            nonzero = density.nonzero_of(units, rounding)
+            tensors[t, TensorColumn.GRANULE : TensorColumn.GRANULE + len(shape)] = granule
+            words[t, WordColumn.NONZERO], words[t, WordColumn.GRANULE] = nonzero, math.prod(granule)
+            words[t, WordColumn.DENSITY] = nonzero / units
+            table = empty_table(units, nonzero)
+        tensors[t, TensorColumn.ODDS_LENGTH] = len(table)
+        tables.append(table)
     longest = max(len(table) for table in tables)
-    return DensityArrays(
-        kind=np.array([_kind(tensor.density.kind, tensor.density.mean) for tensor in problem.tensors]),
-        density=means,
-        units=units,
-        nonzero=nonzero,
-        granule=granule,
-        granule_words=granule.prod(axis=1).astype(np.float64),
-        empty=np.array([np.pad(table, (0, longest - len(table))) for table in tables]),
-        empty_length=np.array([len(table) for table in tables]),
-    )
+    return tensors, words, np.array([np.pad(table, (0, longest - len(table))) for table in tables])
 
 
-def _kind(kind: DensityKind, mean: float) -> int:
-    return int(DensityKind.DENSE if mean >= 1.0 and kind is not DensityKind.RANDOM else kind)
+def _level_array(architecture: Architecture) -> Floats:
+    store = np.zeros((len(architecture.levels), len(LevelColumn) + 16))
+    for at, level in enumerate(architecture.levels):
+        store[at, LevelColumn.BLOCK_WORDS], store[at, LevelColumn.WORD_BITS] = level.block_words, level.word_bits
+        store[at, LevelColumn.METADATA_WIDTH_BITS] = level.metadata_width_bits
+        store[at, LevelColumn.READ_RATE] = level.read_words_per_cycle
+        store[at, LevelColumn.WRITE_RATE] = level.write_words_per_cycle
+        store[at, LevelColumn.CHARGES :] = level.energies.charges()
+    return store
 
 
-def _machine_arrays(problem: Problem, architecture: Architecture) -> MachineArrays:
+def _format_arrays(problem: Problem, architecture: Architecture) -> tuple[Ints, Ints, Floats]:
     levels, names = architecture.levels, problem.names
-    most = max(1, *(len(layout.ranks) for level in levels for layout in level.formats.values()), 1)
-    shape = (len(levels), len(names))
-    dims = {dim: 1 << d for d, dim in enumerate(problem.dim_names)}
-    n_ranks, inner_first, compressed = (np.zeros(shape, np.int64) for _ in range(3))
-    code, taken = np.zeros((*shape, most), np.int64), np.zeros((*shape, most), np.int64)
-    bits = np.zeros((*shape, most, 2))
-    actions: list[tuple[int, int, int, int, int]] = []
+    bit = {dim: 1 << d for d, dim in enumerate(problem.dim_names)}
+    most = max([1, *(len(layout.ranks) for level in levels for layout in level.formats.values())])
+    places = np.zeros((len(levels), len(names), len(PlaceColumn)), np.int64)
+    kinds = np.zeros((len(levels), len(names), most, 2), np.int64)
+    bits = np.zeros((len(levels), len(names), most, 2))
     for at, level in enumerate(levels):
         for name, layout in level.formats.items():
             t = names.index(name)
-            n_ranks[at, t], inner_first[at, t] = len(layout.ranks), layout.inner_first
-            compressed[at, t] = layout.compressed
+            places[at, t] = len(layout.ranks), layout.inner_first, layout.compressed
             for r, rank in enumerate(reversed(layout.ranks)):
-                code[at, t, r] = rank.format.code
-                bits[at, t, r] = rank.metadata_bits, rank.payload_bits
                 for dim in rank.dims:
-                    if dim not in dims:
+                    if dim not in bit:
                         where = f"dimension of rank {r} of tensor {name} at level {level.name}"
-                        raise InputError.expected(where, dim, f"one of {', '.join(dims)}")
-                    taken[at, t, r] |= dims[dim]
-        for group, action in enumerate(level.actions):
-            for option in action.options:
-                on = sum(1 << names.index(name) for name in option.on)
-                actions.append((at, group, int(action.kind.code), names.index(option.target), on))
-    return MachineArrays(
-        block_words=np.array([level.block_words for level in levels], np.float64),
-        word_bits=np.array([level.word_bits for level in levels], np.float64),
-        metadata_width_bits=np.array([level.metadata_width_bits for level in levels], np.float64),
-        read_words_per_cycle=np.array([level.read_words_per_cycle for level in levels], np.float64),
-        write_words_per_cycle=np.array([level.write_words_per_cycle for level in levels], np.float64),
-        capacity_words=np.array([level.capacity_words for level in levels], np.float64),
-        n_ranks=n_ranks,
-        rank_code=code,
-        rank_bits=bits,
-        rank_dims=taken,
-        inner_first=inner_first,
-        compressed=compressed,
-        actions=np.array(actions, np.int64).reshape(len(actions), 5),
-        compute_gates=int(architecture.compute.gating),
-        compute_skips=int(architecture.compute.skipping),
-        charges_pj=np.array([level.energies.charges() for level in levels]),
-        compute_pj=np.array(architecture.compute.energies.charges()),
-    )
+                        raise InputError.expected(where, dim, f"one of {', '.join(bit)}")
+                kinds[at, t, r] = rank.format.code, sum(bit[dim] for dim in rank.dims)
+                bits[at, t, r] = rank.metadata_bits, rank.payload_bits
+    return places, kinds, bits
+
+
+def _actions(problem: Problem, architecture: Architecture) -> Ints:
+    names = problem.names
+    rows = [
+        (at, group, action.kind.code, names.index(option.target), sum(1 << names.index(name) for name in option.on))
+        for at, level in enumerate(architecture.levels)
+        for group, action in enumerate(level.actions)
+        for option in action.options
+    ]
+    return np.array(rows, np.int64).reshape(len(rows), len(ActionColumn))

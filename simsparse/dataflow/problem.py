@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-
-from simsparse.dataflow._arrays import ProblemArrays
 from simsparse.dataflow.density import DENSE, Density, of_pattern
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.ops import Axis, Contraction
@@ -142,26 +139,6 @@ class Problem:
         plain = cls(op.dims, tuple(Operand(name, axes) for name, _, axes in parts), "C", name=op.name)
         return plain.with_densities(
             {name: of_pattern(tensor.pattern, plain.shape(name)) for name, tensor, _ in parts if name != "C"}
-        )
-
-    @cached_property
-    def arrays(self) -> ProblemArrays:
-        """What the compiled code sees."""
-        index = {dim: d for d, dim in enumerate(self.dim_names)}
-        n_axes = max(1, *(len(tensor.axes) for tensor in self.tensors))
-        coefficients = np.zeros((len(self.tensors), n_axes, self.width), np.int64)
-        for t, tensor in enumerate(self.tensors):
-            for a, axis in enumerate(tensor.axes):
-                for dim, coefficient in axis:
-                    coefficients[t, a, index[dim]] = coefficient
-        simple = [all(len(axis) == 1 and axis[0][1] == 1 for axis in tensor.axes) for tensor in self.tensors]
-        return ProblemArrays(
-            coefficients=coefficients,
-            n_axes=np.array([len(tensor.axes) for tensor in self.tensors]),
-            relevant=np.array([sum(1 << index[dim] for dim in tensor.dims) for tensor in self.tensors]),
-            simple=np.array(simple).astype(np.int64),
-            sizes=np.array([float(math.prod(self.shape(name))) for name in self.names]),
-            output=self.names.index(self.output),
         )
 
     @property

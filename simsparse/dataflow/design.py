@@ -1,0 +1,225 @@
+"""A design as data: one TOML file that says levels, compute, formats, actions, dataflows, each figure with its source.
+
+A table may give `source` once; figures in it that are bare values have that source. Fan-outs are per instance of the
+level outside, so that one figure resizes an array. Energies and areas belong to the capacity in `made_for_words`:
+where `capacity_words` differs, area goes with the capacity and energy with the law of `simsparse.energy` for memories.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from simsparse.dataflow.architecture import Architecture, Compute, Storage
+from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies
+from simsparse.dataflow.notation import parse_actions, parse_format
+from simsparse.energy import energy_table
+from simsparse.errors import InputError
+from simsparse.specs import Figure, Spec
+
+T = TypeVar("T")
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+TENSORS = ("A", "B", "C")
+ROLES = ("M", "N", "K")
+_NODE_NM = 45.0
+
+
+def _default(value: T) -> Figure[T]:
+    return Figure(value=value, source="default")
+
+
+class Cited(BaseModel):
+    """A table whose bare figures have the table's source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cite(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        source = data.get("source", "")
+        fields = {name for name, field in cls.model_fields.items() if "Figure" in str(field.annotation)}
+        return {key: _cited(value, source) if key in fields else value for key, value in data.items()}
+
+
+def _cited(value: Any, source: str) -> Any:
+    if value is None or isinstance(value, Figure):
+        return value
+    if isinstance(value, Mapping):
+        if "value" in value:
+            return {"source": source, **value}
+        return {key: _cited(item, source) for key, item in value.items()}
+    return {"value": value, "source": source}
+
+
+class LevelSpec(Cited):
+    """A storage level."""
+
+    keep: tuple[str, ...] = Field(description="Tensors stored here; others bypass.")
+    streams: tuple[str, ...] = Field((), description="Tensors that pass through: counted and priced here, not held.")
+    fanout_x: Figure[Count] = Field(_default(1), description="Instances along x for each one outside.")
+    fanout_y: Figure[Count] = Field(_default(1), description="Instances along y for each one outside.")
+    capacity_words: Figure[Annotated[float, Field(ge=0)]] = Field(description="Of one instance; 0: a mere fan-out.")
+    made_for_words: Figure[Positive] | None = Field(None, description="Capacity that energies and area belong to.")
+    word_bits: Figure[Positive] = Field(description="Bits of a word.")
+    block_words: Figure[Count] = Field(_default(1), description="Words of one access.")
+    read_words_per_cycle: Figure[Positive] = Field(_default(math.inf), description="Of one instance.")
+    write_words_per_cycle: Figure[Positive] = Field(_default(math.inf), description="Of one instance.")
+    metadata_width_bits: Figure[NotNegative] = Field(_default(0.0), description="Bits of one access to metadata.")
+    energy_pj: dict[str, Figure[NotNegative]] = Field(default_factory=dict, description="By action, per access.")
+    area_um2: Figure[NotNegative] | None = Field(None, description="Of one instance.")
+    formats: dict[str, Figure[str]] = Field(default_factory=dict, description="By tensor; see `notation`.")
+    actions: Figure[str] = Field(_default("none"), description="What is gated or skipped; see `notation`.")
+
+    @property
+    def scale(self) -> float:
+        """Capacity over the one that energies and area belong to."""
+        return 1.0 if self.made_for_words is None else self.capacity_words.value / self.made_for_words.value
+
+    def energies(self) -> StorageEnergies:
+        """Its table, at its capacity."""
+        factor = 1.0
+        if self.made_for_words is not None and self.scale != 1.0:
+            word_bytes = self.word_bits.value / 8.0
+            ours, made = (
+                energy_table().sram_j_per_byte(words * word_bytes, _NODE_NM)
+                for words in (self.capacity_words.value, self.made_for_words.value)
+            )
+            factor = ours / made
+        return StorageEnergies({action: figure.value * factor for action, figure in self.energy_pj.items()})
+
+
+class ComputeSpec(Cited):
+    """The compute level."""
+
+    name: str = "MAC"
+    fanout_x: Figure[Count] = Field(_default(1), description="Instances along x for each one of the last level.")
+    fanout_y: Figure[Count] = Field(_default(1), description="Instances along y for each one of the last level.")
+    gating: Figure[bool] = Field(_default(False), description="Operations with a zero operand cost no energy.")
+    skipping: Figure[bool] = Field(_default(False), description="Operations with a zero operand take no cycle.")
+    energy_pj: dict[str, Figure[NotNegative]] = Field(default_factory=dict, description="By action, an operation.")
+    area_um2: Figure[NotNegative] | None = Field(None, description="Of one instance.")
+
+
+class ModeSpec(Cited):
+    """What a design takes advantage of; a pattern that holds it runs in this mode."""
+
+    a: Figure[str] = Field(description="dense, any, or the N:M that A must hold.")
+    b: Figure[str] = Field(_default("dense"), description="dense or any.")
+
+    @property
+    def dense(self) -> bool:
+        """Whether formats and actions are off."""
+        return self.a.value == self.b.value == "dense"
+
+
+class DataflowSpec(Cited):
+    """Loops by level: roles M (outputs), N (tokens, pixels) and K (reduction), outermost first."""
+
+    loops: dict[str, Figure[str]] = Field(description="Loops in time by level: '-' for none, 'K N' for K around N.")
+    spread: dict[str, Figure[str]] = Field(
+        default_factory=dict, description="Loops over the fan-out inside a level: 'M/y K/x'."
+    )
+
+
+class DesignSpec(Spec):
+    """A described architecture; tensors are A (weights), B (inputs) and C (outputs)."""
+
+    family: Literal["asic"]
+
+    about: str = Field("", description="What the file leaves out of the published design.")
+    illustrative: bool = Field(False, description="Follows the ideas of a design, reproduces no figure of it.")
+    clock_hz: Figure[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(description="Of the whole design.")
+    memory_bytes: Figure[Positive] = Field(description="Capacity of the memory.")
+    levels: dict[str, LevelSpec] = Field(min_length=1, description="Outermost first.")
+    compute: ComputeSpec
+    modes: dict[str, ModeSpec] = Field(min_length=1, description="Ways to run, by what is zero.")
+    dataflows: dict[str, DataflowSpec] = Field(min_length=1, description="Loop nests, by name.")
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, levels: dict[str, LevelSpec]) -> dict[str, LevelSpec]:
+        for name, level in levels.items():
+            for tensor in (*level.keep, *level.streams, *level.formats):
+                if tensor not in TENSORS:
+                    raise ValueError(f"tensors A, B and C at level {name}, not {tensor}")
+            if level.capacity_words.value == 0 and (level.keep or level.streams):
+                raise ValueError(f"a capacity above 0 words at level {name}, which keeps {' '.join(level.keep)}")
+            if level.capacity_words.value > 0 and not level.keep and not level.streams:
+                raise ValueError(f"level {name} to keep a tensor, or a capacity of 0 for a mere fan-out")
+            if level.capacity_words.value > 0 and not {"read", "write"} <= set(level.energy_pj):
+                raise ValueError(f"energies of read and write at level {name}")
+        for tensor in TENSORS:
+            if not any(tensor in level.keep for level in levels.values()):
+                raise ValueError(f"some level to keep tensor {tensor}")
+        return levels
+
+    @model_validator(mode="after")
+    def _texts(self) -> DesignSpec:
+        try:
+            self.architecture().check_tensors(TENSORS)
+        except InputError as error:
+            raise ValueError(f"another text: {error}") from None
+        for name, flow in self.dataflows.items():
+            for level, text in (*flow.loops.items(), *flow.spread.items()):
+                if level not in self.levels:
+                    raise ValueError(f"a level in dataflow {name}, not {level}")
+                for word in text.value.split():
+                    if word != "-" and word.partition("/")[0] not in ROLES:
+                        raise ValueError(f"roles M, N, K in dataflow {name} at level {level}, not {word}")
+        return self
+
+    def architecture(self, *, sparse: bool = True) -> Architecture:
+        """What the engine analyses; without formats and actions if not `sparse`."""
+        x = y = 1
+        storages = []
+        for name, level in self.levels.items():
+            x, y = x * level.fanout_x.value, y * level.fanout_y.value
+            storages.append(_storage(name, level, x, y, sparse))
+        unit = self.compute
+        x, y = x * unit.fanout_x.value, y * unit.fanout_y.value
+        compute = Compute(
+            unit.name, x * y, x, y, unit.gating.value and sparse, unit.skipping.value and sparse,
+            ComputeEnergies({action: figure.value for action, figure in unit.energy_pj.items()}),
+            unit.area_um2.value if unit.area_um2 else 0.0,
+        )  # fmt: skip
+        return Architecture(tuple(storages), compute, self.name)
+
+    @property
+    def area_mm2(self) -> float | None:
+        """Of all levels on the chip and the compute; None where the file lacks one of them."""
+        parts = [*list(self.levels.values())[1:], self.compute]
+        if any(part.area_um2 is None for part in parts):
+            return None
+        return self.architecture().area_um2 * 1e-6
+
+
+def _storage(name: str, level: LevelSpec, x: int, y: int, sparse: bool) -> Storage:
+    layouts = {
+        tensor: parse_format(text.value, f"format of tensor {tensor} at level {name}")
+        for tensor, text in level.formats.items()
+    }
+    return Storage(
+        name=name,
+        instances=x * y,
+        mesh_x=x,
+        mesh_y=y,
+        capacity_words=level.capacity_words.value,
+        word_bits=level.word_bits.value,
+        block_words=float(level.block_words.value),
+        read_words_per_cycle=level.read_words_per_cycle.value,
+        write_words_per_cycle=level.write_words_per_cycle.value,
+        metadata_width_bits=level.metadata_width_bits.value,
+        energies=level.energies(),
+        area_um2=level.area_um2.value * level.scale if level.area_um2 else 0.0,
+        formats={tensor: layout for tensor, layout in layouts.items() if layout is not None and sparse},
+        actions=parse_actions(level.actions.value, f"actions at level {name}") if sparse else (),
+    )
