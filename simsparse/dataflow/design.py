@@ -196,10 +196,8 @@ class DesignSpec(Spec):
     @property
     def area_mm2(self) -> float | None:
         """Of all levels on the chip and the compute; None where the file lacks one of them."""
-        parts = [*list(self.levels.values())[1:], self.compute]
-        if any(part.area_um2 is None for part in parts):
-            return None
-        return self.architecture().area_um2 * 1e-6
+        figures = [self.compute.area_um2, *(level.area_um2 for level in list(self.levels.values())[1:])]
+        return None if None in figures else self.architecture().area_um2 * 1e-6
 
 
 def _storage(name: str, level: LevelSpec, x: int, y: int, sparse: bool) -> Storage:

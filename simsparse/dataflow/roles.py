@@ -1,4 +1,4 @@
-"""Roles of dimensions: M (outputs), N (tokens, pixels), K (reduction), or batch; designs speak of roles, not of names."""
+"""Roles of dimensions: M (outputs), N (tokens, pixels), K (reduction), batch. Designs speak of roles, not of names."""
 
 from __future__ import annotations
 

@@ -1,0 +1,163 @@
+"""A good mapping of a problem by a dataflow: spatial loops fill the fan-outs, then tiles are improved in turn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from simsparse.dataflow._arrays import Count, LoopKind, Total
+from simsparse.dataflow.analysis import Analysis, analyze
+from simsparse.dataflow.architecture import ActionKind, Architecture
+from simsparse.dataflow.density import FixedStructured
+from simsparse.dataflow.mapping import LevelMapping, Loop
+from simsparse.dataflow.mapping import Mapping as Nest
+from simsparse.dataflow.prepared import Prepared, prepare
+from simsparse.dataflow.problem import Problem
+from simsparse.dataflow.roles import Roles, roles_of
+from simsparse.errors import UnsupportedError
+
+ENERGY_WEIGHT = 0.05  # of two mappings about as fast the one that takes less energy
+PASSES = 4
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A dataflow, free of text: roles of the loops in time of each level, and (role, mesh axis) of its fan-out."""
+
+    keep: tuple[tuple[str, ...], ...]
+    streams: tuple[tuple[str, ...], ...]
+    loops: tuple[tuple[str, ...], ...]
+    spread: tuple[tuple[tuple[str, LoopKind], ...], ...]
+
+
+@dataclass
+class _Nest:
+    """Factors by level and dimension while they are improved; the rest of a dimension runs at the outermost level."""
+
+    extents: dict[str, int]
+    spatial: list[list[Loop]]
+    tiles: list[dict[str, int]]
+
+    def left(self, dim: str) -> int:
+        """Factor of a dimension at the outermost level."""
+        inside = math.prod(loop.factor for loops in self.spatial for loop in loops if loop.dim == dim)
+        return -(-self.extents[dim] // (inside * math.prod(tile.get(dim, 1) for tile in self.tiles)))
+
+    def padded(self, dim: str) -> int:
+        """Extent that all factors multiply to, at least the dimension's."""
+        inside = math.prod(loop.factor for loops in self.spatial for loop in loops if loop.dim == dim)
+        return self.left(dim) * inside * math.prod(tile.get(dim, 1) for tile in self.tiles)
+
+
+def best(problem: Problem, architecture: Architecture, flow: Flow) -> Analysis:
+    """The fastest mapping found, of the problem with extents rounded up to what the factors multiply to.
+
+    Raises
+    ------
+    UnsupportedError
+        If no tile fits, saying which level is short of what.
+    """
+    roles = roles_of(problem)
+    nest = _Nest(dict(problem.dims), _fill(problem, architecture, flow, roles), [{} for _ in architecture.levels])
+    prepared = prepare(problem, architecture)
+    found = _score(prepared, _mapping(nest, architecture, flow, roles))
+    if math.isinf(found):
+        final = _final(problem, architecture, nest, flow, roles)
+        reason = "; ".join(map(str, final.overflows())) or "more instances are needed than there are"
+        raise UnsupportedError(f"no mapping of {problem.name or 'the problem'} fits: {reason}")
+    for _ in range(PASSES):
+        before = found
+        for level in range(len(architecture.levels) - 1, 0, -1):
+            for dim in [dim for role in flow.loops[level] for dim in roles[role]]:
+                found = _improve(nest, level, dim, found, prepared, architecture, flow, roles)
+        if found >= before * (1.0 - 1e-6):
+            break
+    return _final(problem, architecture, nest, flow, roles)
+
+
+def _fill(problem: Problem, architecture: Architecture, flow: Flow, roles: Roles) -> list[list[Loop]]:
+    """Spatial loops: each fan-out takes as much of its roles' dimensions as fits, innermost level first."""
+    left = dict(problem.dims)
+    meshes = [(level.mesh_x, level.mesh_y) for level in architecture.levels]
+    meshes.append((architecture.compute.mesh_x, architecture.compute.mesh_y))
+    spatial: list[list[Loop]] = [[] for _ in architecture.levels]
+    for level in range(len(architecture.levels) - 1, -1, -1):
+        room = {
+            LoopKind.X: meshes[level + 1][0] // meshes[level][0], LoopKind.Y: meshes[level + 1][1] // meshes[level][1]
+        }  # fmt: skip
+        for role, axis in flow.spread[level]:
+            stretch, own = _stretch(problem, architecture, level, role), len(spatial[level])
+            for dim in reversed(roles[role]):
+                fits = int(room[axis] * stretch + 1e-9)
+                factor = -(-left[dim] // -(-left[dim] // max(1, fits)))
+                if factor > 1:
+                    spatial[level].insert(own, Loop(dim, factor, axis))
+                    left[dim] = -(-left[dim] // factor)
+                    room[axis] //= -(-factor // max(1, int(stretch)))
+                    stretch = 1.0
+    return spatial
+
+
+def _stretch(problem: Problem, architecture: Architecture, level: int, role: str) -> float:
+    """How many positions a lane stands for, where lanes over zeros of a structured A are left out."""
+    density = problem.tensor("A").density
+    skips = any(action.kind is ActionKind.SPATIAL_SKIPPING for action in architecture.levels[level].actions)
+    return 1.0 / density.mean if skips and role == "K" and isinstance(density, FixedStructured) else 1.0
+
+
+def _candidates(left: int) -> Iterator[int]:
+    """Tile factors worth trying: all that cut a dimension into few pieces or few words, evenly."""
+    yield from sorted({-(-left // pieces) for pieces in (*range(1, 9), *(2**k for k in range(4, 20)))})
+
+
+def _improve(
+    nest: _Nest, level: int, dim: str, found: float, prepared: Prepared, architecture: Architecture, flow: Flow,
+    roles: Mapping[str, tuple[str, ...]],
+) -> float:  # fmt: skip
+    tile = nest.tiles[level]
+    kept = tile.pop(dim, 1)
+    for factor in _candidates(nest.left(dim)):
+        tile[dim] = factor
+        score = _score(prepared, _mapping(nest, architecture, flow, roles))
+        if score < found * (1.0 - 1e-9):
+            found, kept = score, factor
+    tile[dim] = kept
+    return found
+
+
+def _mapping(nest: _Nest, architecture: Architecture, flow: Flow, roles: Roles) -> Nest:
+    parts = []
+    for at, level in enumerate(architecture.levels):
+        order = [dim for role in flow.loops[at] for dim in roles[role]]
+        if at == 0:
+            rest = [dim for dims in roles.values() for dim in dims if dim not in order]
+            # Batches and whatever the dataflow does not loop over outside come first.
+            temporal = [Loop(dim, nest.left(dim)) for dim in (*rest, *order)]
+        else:
+            temporal = [Loop(dim, nest.tiles[at].get(dim, 1)) for dim in order]
+        kept = tuple(loop for loop in temporal if loop.factor > 1)
+        parts.append(LevelMapping(level.name, flow.keep[at], kept, tuple(nest.spatial[at]), flow.streams[at]))
+    return Nest(tuple(parts))
+
+
+def _score(prepared: Prepared, mapping: Nest) -> float:
+    """Cycles, with a little of the energy; infinite where something does not fit."""
+    result = prepared.run(*mapping.arrays(prepared.problem))
+    architecture = prepared.architecture
+    for at, level in enumerate(architecture.levels):
+        counts = result.counts[at]
+        kept = [prepared.problem.names.index(name) for name in mapping.levels[at].keep]
+        if sum(counts[t, Count.OCCUPANCY_MAX] for t in kept) > level.capacity_words:
+            return math.inf
+        if counts[:, Count.INSTANCES_MAX].max() > level.instances * (1.0 + 1e-9):
+            return math.inf
+    if result.totals[Total.INSTANCES_MAX] > architecture.compute.instances * (1.0 + 1e-9):
+        return math.inf
+    energy_pj = max(1.0, float(result.totals[Total.ENERGY_PJ]))
+    return max(1.0, float(result.totals[Total.CYCLES])) * math.exp(ENERGY_WEIGHT * math.log(energy_pj))
+
+
+def _final(problem: Problem, architecture: Architecture, nest: _Nest, flow: Flow, roles: Roles) -> Analysis:
+    dims = tuple((dim, nest.padded(dim)) for dim, _ in problem.dims)
+    return analyze(replace(problem, dims=dims), architecture, _mapping(nest, architecture, flow, roles))

@@ -1,0 +1,111 @@
+"""Ways a design runs: which patterns a mode takes advantage of, and the densities that the engine then sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accel_models.asic.mapper import Flow
+from simsparse.dataflow._arrays import LoopKind
+from simsparse.dataflow.density import DENSE, Density, FixedStructured, UniformRandom
+from simsparse.dataflow.design import DataflowSpec, DesignSpec, ModeSpec
+from simsparse.errors import InputError
+from simsparse.occupancy import implies_nm
+from simsparse.plan import Floats
+from simsparse.sparsity import NM, PatternColumn, PatternKind, parse
+
+_RANDOM = (PatternKind.UNSTRUCTURED, PatternKind.MEASURED)
+_TALL = (PatternKind.VECTOR, PatternKind.BLOCK, PatternKind.VNM, PatternKind.NMV)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One mode with one dataflow."""
+
+    name: str
+    mode: ModeSpec
+    flow: Flow
+
+    @property
+    def nm(self) -> NM | None:
+        """The N:M that A must hold."""
+        pattern = None if self.mode.a.value in ("dense", "any") else parse(self.mode.a.value)
+        return pattern if isinstance(pattern, NM) else None
+
+    @property
+    def format(self) -> str:
+        """How A lies in memory, as a name in `simsparse.formats`."""
+        if self.nm is not None:
+            return "n:m"
+        return "bitmap" if self.mode.a.value == "any" else "dense"
+
+    def refuses(self, pattern: Floats) -> str:
+        """Why it cannot run a product whose A has this pattern, (len(PatternColumn),); empty if it can."""
+        kind = PatternKind(int(pattern[PatternColumn.KIND]))
+        if self.nm is not None:
+            if kind is PatternKind.DENSE:
+                return "nothing is zero"
+            if not implies_nm(pattern[None, :], self.nm.n, self.nm.m)[0]:
+                return f"the pattern does not hold {self.nm.text} along the reduction"
+        elif self.mode.a.value == "any" and kind not in (PatternKind.DENSE, PatternKind.NM, *_RANDOM, *_TALL):
+            return "the pattern says nothing about the tiles of A"
+        return ""
+
+    def density_a(self, pattern: Floats, rank: int) -> Density:
+        """The density that the engine sees of an A with `rank` axes, the outputs first among the last ones."""
+        if self.nm is not None:
+            return FixedStructured(self.nm.density)
+        kind, kept = PatternKind(int(pattern[PatternColumn.KIND])), float(pattern[PatternColumn.DENSITY])
+        if self.mode.a.value == "dense" or kind is PatternKind.DENSE:
+            return DENSE
+        height, width = int(pattern[PatternColumn.HEIGHT]), int(pattern[PatternColumn.WIDTH])
+        if kind in _RANDOM or (kind in _TALL and height == width == 1):
+            return UniformRandom(kept)
+        if kind in _TALL:
+            # Convolutions have their taps last: a block spans outputs and input channels.
+            lead = (1,) if rank == 3 else ()
+            return UniformRandom(kept, (*lead, height, width, *([1] * (rank - 2 - len(lead)))))
+        return FixedStructured(kept)
+
+    def density_b(self, density: float) -> Density:
+        """The density that the engine sees of a B of which `density` is nonzero."""
+        return DENSE if self.mode.b.value == "dense" or density >= 1.0 else UniformRandom(density)
+
+
+def kernels_of(spec: DesignSpec) -> tuple[Kernel, ...]:
+    """All modes of a design with all its dataflows.
+
+    Raises
+    ------
+    InputError
+        For a mode that asks for what is no N:M.
+    """
+    found = []
+    for mode_name, mode in spec.modes.items():
+        for flow_name, flow in spec.dataflows.items():
+            name = mode_name if len(spec.dataflows) == 1 else f"{mode_name}/{flow_name}"
+            kernel = Kernel(name, mode, flow_of(spec, flow))
+            if mode.a.value not in ("dense", "any") and kernel.nm is None:
+                raise InputError.expected(f"a of mode {mode_name} of {spec.name}", mode.a.value, "dense, any or N:M")
+            if mode.b.value not in ("dense", "any"):
+                raise InputError.expected(f"b of mode {mode_name} of {spec.name}", mode.b.value, "dense or any")
+            found.append(kernel)
+    return tuple(found)
+
+
+def flow_of(spec: DesignSpec, flow: DataflowSpec) -> Flow:
+    """A dataflow of a design, level by level."""
+    loops = [flow.loops[name].value.split() if name in flow.loops else [] for name in spec.levels]
+    spread = [flow.spread[name].value.split() if name in flow.spread else [] for name in spec.levels]
+    return Flow(
+        keep=tuple(level.keep for level in spec.levels.values()),
+        streams=tuple(level.streams for level in spec.levels.values()),
+        loops=tuple(tuple(word for word in words if word != "-") for words in loops),
+        spread=tuple(tuple(_spread(word) for word in words) for words in spread),
+    )
+
+
+def _spread(word: str) -> tuple[str, LoopKind]:
+    role, _, axis = word.partition("/")
+    if axis not in ("x", "y"):
+        raise InputError.expected("spread of a dataflow", word, "ROLE/x or ROLE/y")
+    return role, LoopKind.X if axis == "x" else LoopKind.Y

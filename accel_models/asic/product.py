@@ -1,0 +1,107 @@
+"""Products as the engine sees them, the width of their values, and what an analysis costs as a row of numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simsparse.dataflow._arrays import Count, Total
+from simsparse.dataflow.analysis import Analysis
+from simsparse.dataflow.architecture import Architecture
+from simsparse.dataflow.problem import Operand, Problem
+from simsparse.ops import Contraction, ContractionKind
+from simsparse.plan import Floats, ProblemColumn
+from simsparse.sparsity import DENSE, PatternColumn
+
+C = ProblemColumn
+# Columns of a mapping before those of the levels, and columns of each level.
+LATENCY_S, COMPUTE_S, COMPUTE_J, LIVE_MACS, LEAST_BYTES, FIRST_LEVEL = range(6)
+LEVEL_S, LEVEL_BYTES, LEVEL_J, LEVEL_WIDTH = range(4)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product to be mapped: shape, what is zero, and bits of the wider operand."""
+
+    shape: Problem
+    pattern: Floats
+    b_density: float
+    bits: float
+
+
+def product_of(op: Contraction, row: Floats) -> Product:
+    """A contraction of a workload; patterns on scores say nothing about operands, which are multiplied densely."""
+    bare = op.with_tensors(a=replace(op.a, pattern=DENSE), b=replace(op.b, pattern=DENSE))
+    scores = op.kind in (ContractionKind.SCORE, ContractionKind.VALUE)
+    pattern = np.array(DENSE.columns()) if scores else pattern_of(row)
+    density = 1.0 if scores else op.b.pattern.density
+    return Product(Problem.from_contraction(bare), pattern, density, max(op.a.dtype.bits, op.b.dtype.bits))
+
+
+def product_of_row(row: Floats) -> Product:
+    """A bare product; of a convolution the matrices that im2col makes."""
+    base = Problem.gemm(int(row[C.M]), int(row[C.N]), int(row[C.K]))
+    batch = int(row[C.BATCH])
+    if batch > 1:
+        tensors = tuple(Operand(t.name, ((("batch", 1),), *t.axes)) for t in base.tensors)
+        base = Problem((("batch", batch), *base.dims), tensors, "C")
+    return Product(base, pattern_of(row), float(row[C.B_DENSITY]), float(max(row[C.A_BITS], row[C.B_BITS])))
+
+
+def pattern_of(row: Floats) -> Floats:
+    """The pattern columns of a problem row, (len(PatternColumn),)."""
+    return np.asarray(row[C.PATTERN : C.PATTERN + len(PatternColumn)])
+
+
+def words_of(bits: float, word_bits: float) -> int:
+    """Words that a value takes; the scale it shares with its group does not count."""
+    return -(-int(bits) // int(word_bits))
+
+
+def widened(architecture: Architecture, words: int) -> Architecture:
+    """The architecture for values of several words, in steps of `words`² clocks: one multiplication of such values."""
+    if words == 1:
+        return architecture
+    levels = tuple(
+        replace(
+            level, word_bits=level.word_bits * words, capacity_words=_shared(level.capacity_words, words),
+            read_words_per_cycle=level.read_words_per_cycle * words,
+            write_words_per_cycle=level.write_words_per_cycle * words,
+            energies=replace(
+                level.energies,
+                table_pj={
+                    action: energy * (1 if "metadata" in action else words)
+                    for action, energy in level.energies.table_pj.items()
+                },
+            ),
+        )
+        for level in architecture.levels
+    )  # fmt: skip
+    return replace(architecture, levels=levels)
+
+
+def _shared(capacity: float, words: int) -> float:
+    """Values that fit; a register for one word is as wide as the value."""
+    return capacity if capacity <= 1.0 else capacity // words
+
+
+def mapped_row(analysis: Analysis, shape: Problem, words: int, clock_hz: float) -> Floats:
+    """What an analysis costs, in the columns of a mapping."""
+    step_s = words**2 / clock_hz
+    row = np.zeros(FIRST_LEVEL + LEVEL_WIDTH * len(analysis.architecture.levels))
+    row[LATENCY_S], row[COMPUTE_S] = analysis.cycles * step_s, analysis.total(Total.COMPUTE_CYCLES) * step_s
+    row[COMPUTE_J] = analysis.total(Total.COMPUTE_ENERGY_PJ) * words**2 * 1e-12
+    row[LIVE_MACS] = analysis.total(Total.ACTUAL) + analysis.total(Total.GATED)
+    kept = sum(analysis.problem.tensor(name).density.mean * float(np.prod(shape.shape(name))) for name in ("A", "B"))
+    levels = analysis.architecture.levels
+    row[LEAST_BYTES] = kept * levels[0].word_bits / 8.0
+    for at, level in enumerate(levels):
+        counts = analysis.result.counts[at]
+        reads, writes = counts[:, Count.READ_WORDS], counts[:, Count.WRITE_WORDS]
+        start = FIRST_LEVEL + LEVEL_WIDTH * at
+        cycles = max(reads.sum() / level.read_words_per_cycle, writes.sum() / level.write_words_per_cycle)
+        row[start + LEVEL_S] = cycles * step_s
+        row[start + LEVEL_BYTES] = ((reads + writes) * counts[:, Count.INSTANCES_MAX]).sum() * level.word_bits / 8.0
+        row[start + LEVEL_J] = counts[:, Count.ENERGY_PJ].sum() * 1e-12
+    return row
