@@ -5,6 +5,9 @@ from __future__ import annotations
 from numba import njit
 
 from simsparse.dataflow._arrays import (
+    NONE,
+    TILE_ROW,
+    WINDOW_ROW,
     ActionCode,
     ActionColumn,
     Count,
@@ -79,11 +82,11 @@ def dead(
     for c in range(len(tensors)):
         if on >> c & 1:
             measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
-            live *= 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, 1)
+            live *= 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, WINDOW_ROW)
     joint = compressed != 0 and tensors[t, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
     if measured and (joint or on & (on - 1) != 0):
         everything = (1 << boxes.shape[1]) - 1
-        at = ask(keys, missing, n_missing, Question.LIVE, t, on, compressed, boxes, 1, everything)
+        at = ask(keys, missing, n_missing, Question.LIVE, t, on, compressed, boxes, WINDOW_ROW, everything)
         live = answers[at, 0] if at >= 0 else 1.0
     return 1.0 - live
 
@@ -141,7 +144,7 @@ def gate_and_skip(
     for level in range(levels):
         for t in range(n_tensors):
             if stored[level, t] != 0 and saved[0, t] > 0.0:
-                save(places, level, t, output, saved[0, t], 0, rounding, counts, metadata)
+                save(places, level, t, output, saved[0, t], NONE, rounding, counts, metadata)
         k = 0
         while k < len(actions):
             best, best_saving, best_dead = -1, -1.0, 0.0
@@ -225,10 +228,10 @@ def skip_lanes(
                 if not done >> c & 1:
                     # The innermost loop says which sub-tiles are nonzero; outer ones contain them.
                     shrink_mean *= 1.0 - empty(
-                        tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, 0
+                        tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, TILE_ROW
                     )
                 boxes[0, d] *= factor
-                most = min(most, fullest(tensors, words, axes, keys, answers, missing, n_missing, c, boxes, 0))
+                most = min(most, fullest(tensors, words, axes, keys, answers, missing, n_missing, c, boxes, TILE_ROW))
                 boxes[0, d] //= factor
                 done |= 1 << c
             boxes[0, d] *= factor
@@ -270,7 +273,7 @@ def skip_positions(
             for i in range(spatial_start[level], start[level + 1]):
                 if relevant >> loops[i, LoopColumn.DIM] & 1:
                     lanes *= loops[i, LoopColumn.FACTOR]
-            at = ask(keys, missing, n_missing, Question.LANES, x, lanes, 0, extents, level, relevant)
+            at = ask(keys, missing, n_missing, Question.LANES, x, lanes, NONE, extents, level, relevant)
             if at < 0:
                 continue
             outer = kept_outside(stored, x, level)

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+# Whole numbers that compiled functions are called with; Python's own would have each compiled once for every value.
+TILE_ROW, WINDOW_ROW = np.int64(0), np.int64(1)  # rows of `Scratch.boxes`
+NONE = np.int64(0)
+
 
 class LoopColumn(IntEnum):
     """Columns of a loop of a mapping; loops stand outermost first, in a level temporal before spatial."""

@@ -8,6 +8,9 @@ from numba import njit
 
 from simsparse.dataflow._actions import acting_level, gate_and_skip, skip_lanes, skip_positions, window
 from simsparse.dataflow._arrays import (
+    NONE,
+    TILE_ROW,
+    WINDOW_ROW,
     ActionCode,
     ActionColumn,
     ComputeColumn,
@@ -45,7 +48,7 @@ def live_operations(
 
     What skips are actions at storage, lanes and positions.
     """
-    live, deciding = 1.0, 0
+    live, deciding = 1.0, NONE
     measured = False
     dims = boxes.shape[1]
     for d in range(dims):
@@ -66,7 +69,7 @@ def live_operations(
             level = acting_level(stored, target, actions[k, ActionColumn.LEVEL])
             block = store[level, LevelColumn.BLOCK_WORDS]
             window(tensors[target, TensorColumn.RELEVANT], block, loops, n_loops, stored, level, target, start, boxes)
-            left = 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, 1)
+            left = 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, WINDOW_ROW)
             if tensors[c, TensorColumn.DENSITY_KIND] != DensityKind.ASKED:
                 left = six_digits(left, rounding)
             if left <= part_live:
@@ -80,7 +83,7 @@ def live_operations(
             measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
         live *= part_live
     if measured and deciding & (deciding - 1) != 0:
-        at = ask(keys, missing, n_missing, Question.PAIRS, 0, deciding, 0, boxes, 0, (1 << dims) - 1)
+        at = ask(keys, missing, n_missing, Question.PAIRS, NONE, deciding, NONE, boxes, TILE_ROW, (1 << dims) - 1)
         live = answers[at, 0] if at >= 0 else live
     return live, deciding
 
@@ -92,7 +95,7 @@ def compute_counts(
     rounding: int, packed: int, start: Ints, total: float, boxes: Ints, totals: Floats,
 ) -> None:  # fmt: skip
     """Operations: all, done, gated, skipped; those that never reach the compute are none of them."""
-    both, told, neither, operands, present = 1.0, 0, 1.0, 0, 0.0
+    both, told, neither, operands, present = 1.0, 0, 1.0, NONE, 0.0
     measured, all_dense = False, True
     for c in range(len(tensors)):
         if c == output:
@@ -115,7 +118,7 @@ def compute_counts(
         )  # fmt: skip
         if measured:
             # Relevant to no dimension: the box does not matter.
-            at = ask(keys, missing, n_missing, Question.PAIRS, 0, operands, 0, boxes, 0, 0)
+            at = ask(keys, missing, n_missing, Question.PAIRS, NONE, operands, NONE, boxes, TILE_ROW, NONE)
             both = answers[at, 0] if at >= 0 else both
             neither = 0.0 if neither == 0.0 else 1.0 - present + both
         if deciding == 0:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from simsparse.dataflow._arrays import Count, Floats, Ints, LoopColumn, Stored, TensorColumn
+from simsparse.dataflow._arrays import TILE_ROW, Count, Floats, Ints, LoopColumn, Stored, TensorColumn
 from simsparse.dataflow.rounding import down
 
 
@@ -189,7 +189,7 @@ def partition(
         boxes[0, d] = extents[level, d]
     for i in range(spatial_start[level - 1], start[level]):
         boxes[0, loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-    return down(whole * volume(tensors, axes, t, extents, level) / volume(tensors, axes, t, boxes, 0), rounding)
+    return down(whole * volume(tensors, axes, t, extents, level) / volume(tensors, axes, t, boxes, TILE_ROW), rounding)
 
 
 @njit(cache=True)

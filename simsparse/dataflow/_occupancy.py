@@ -6,7 +6,7 @@ import math
 
 from numba import njit
 
-from simsparse.dataflow._arrays import DensityKind, Floats, Ints, Question, TensorColumn, WordColumn
+from simsparse.dataflow._arrays import NONE, DensityKind, Floats, Ints, Question, TensorColumn, WordColumn
 from simsparse.dataflow._dense import axis_extent, volume
 
 
@@ -58,7 +58,7 @@ def empty(
             for axis in range(tensors[t, TensorColumn.N_AXES]):
                 count *= -(-axis_extent(axes, t, axis, box, row) // tensors[t, TensorColumn.GRANULE + axis])
         return odds[t, count] if count < tensors[t, TensorColumn.ODDS_LENGTH] else 0.0
-    at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, 0, 0, box, row, tensors[t, TensorColumn.RELEVANT])
+    at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, NONE, NONE, box, row, tensors[t, TensorColumn.RELEVANT])
     return answers[at, 0] if at >= 0 else 0.0
 
 
@@ -76,7 +76,7 @@ def fullest(
         return min(size, float(math.ceil(size * words[t, WordColumn.DENSITY] - 1e-9)))
     if kind == DensityKind.RANDOM:
         return min(size, float(math.ceil(words[t, WordColumn.NONZERO])) * words[t, WordColumn.GRANULE])
-    at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, 0, 0, box, row, tensors[t, TensorColumn.RELEVANT])
+    at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, NONE, NONE, box, row, tensors[t, TensorColumn.RELEVANT])
     return answers[at, 1] if at >= 0 else size
 
 
