@@ -54,12 +54,12 @@ def test_nothing_beats_its_roofline_and_parts_add_up(m: int, n: int, k: int, pat
 
 
 def test_the_rule_that_combines_terms() -> None:
-    """latency = launch + fill + ((core + tail + imbalance)⁴ + dram⁴)^¼ + power, with core as the engine's text says."""
+    """latency = launch + ((core + tail + imbalance + fill)⁴ + dram⁴)^¼ + power, with core as the engine's text says."""
     prices = priced(card("a100-sxm-80gb"), gemm_problems([128, 4096, 11008], [1, 512, 8192], 4096, pattern="2:4"))
     t = {term: prices.terms_s[:, term] for term in Term}
     core = np.maximum.reduce([np.hypot(t[Term.COMPUTE], t[Term.SMEM]), t[Term.L2], t[Term.ISSUE]])
-    on_sms = core + t[Term.TAIL] + t[Term.IMBALANCE]
-    expected = t[Term.LAUNCH] + t[Term.FILL] + (on_sms**4 + t[Term.DRAM] ** 4) ** 0.25 + t[Term.POWER]
+    on_sms = core + t[Term.TAIL] + t[Term.IMBALANCE] + t[Term.FILL]
+    expected = t[Term.LAUNCH] + (on_sms**4 + t[Term.DRAM] ** 4) ** 0.25 + t[Term.POWER]
     np.testing.assert_allclose(prices.latency_s, expected, rtol=1e-12)
 
 
@@ -156,6 +156,47 @@ def test_the_power_limit_lowers_the_clock_until_it_fits() -> None:
     assert estimate_gemm(load_machine("a100-sxm-80gb", {"tdp_w": 80.0}), 8192, 8192, 8192).bound[0] == "power"
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    m=EXTENT, n=st.integers(1, 16384), k=EXTENT, name=st.sampled_from(CARDS),
+    pattern=st.sampled_from(PATTERNS), dtype=st.sampled_from(["fp16", "fp32"]),
+)  # fmt: skip
+def test_no_call_takes_more_than_the_card_may(m: int, n: int, k: int, name: str, pattern: str, dtype: str) -> None:
+    machine = card(name)
+    prices = priced(machine, gemm_problems(m, n, k, pattern=pattern, a_dtype=dtype))
+    assert prices.energy_j[0] / prices.latency_s[0] <= 1.001 * machine.spec.tdp_w.value
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    m=EXTENT, n=st.integers(1, 4096), k=EXTENT, name=st.sampled_from(CARDS), zero=st.sampled_from([0.01, 0.3, 0.5]),
+    dtype=st.sampled_from(["fp16", "fp32"]),
+)  # fmt: skip
+def test_a_few_random_zeros_buy_no_more_than_they_save(
+    m: int, n: int, k: int, name: str, zero: float, dtype: str
+) -> None:
+    estimate = estimate_gemm(card(name), m, n, k, pattern=f"unstructured:{zero}", dtype=dtype)
+    assert 1.0 <= estimate.speedup[0] <= 1.02 / (1.0 - zero)
+
+
+def test_types_without_hardware_are_refused() -> None:
+    for name, dtype in (("a100-sxm-80gb", "fp8"), ("v100-sxm2", "bf16"), ("h100-sxm-80gb", "int4")):
+        with pytest.raises(UnsupportedError, match="for this type"):
+            estimate_gemm(name, 4096, 4096, 4096, dtype=dtype)
+
+
+def test_odd_extents_are_slower() -> None:
+    even, odd = estimate_gemm("a100-sxm-80gb", 4096, 4096, [4096, 4095]).latency_s
+    assert odd > 1.3 * even
+
+
+def test_depthwise_convolutions_are_bound_by_bytes() -> None:
+    mobile = simulate("mobilenet-v2", "a100-sxm-80gb", batch=64)
+    calls = [i for i, call in enumerate(mobile.plan.calls) if call.kernel == "depthwise"]
+    assert len(calls) > 10
+    assert mobile.latency_s < simulate("resnet-50", "a100-sxm-80gb", batch=64).latency_s * 2
+
+
 def test_fused_attention_is_chosen_and_cheaper_than_its_parts() -> None:
     work = load_workload("llama-2-7b", phase="prefill", seq=2048)
     result = simulate(work, "a100-sxm-80gb")
@@ -192,7 +233,7 @@ def test_the_tile_search_finds_what_trying_all_tiles_finds() -> None:
                 if split > 1 and (blocks * split > 4 * 108 or row[Map.K] < split * 256):
                     continue
                 row[[Map.TILE_M, Map.TILE_N, Map.SPLIT_K]] = tile_m, tile_n, split
-                row[Map.RESIDENT] = resident_blocks(tile_m, tile_n, machine.card[6])
+                row[Map.RESIDENT] = resident_blocks(tile_m, tile_n, machine.card)
                 best = min(best, product_terms(row, machine.card, np.empty(WORK_WIDTH), np.inf))
         assert found == best
 

@@ -25,17 +25,16 @@ class Map(IntEnum):
     ISSUE = 11  # SM cycles per element of A that a tile loads, spent on decoding and addressing
     IMBALANCE = 12  # busiest SM over mean, of the main loop
     EFFICIENCY = 13  # fraction of RATE the main loop sustains when nothing else bounds it
-    FILL_S = 14  # start and end of a tile that nothing hides
-    LAUNCH_S = 15
-    RASTER = 16  # 1: tiles are ordered to share both operands in L2; 0: along M only
-    TILE_M = 17
-    TILE_N = 18
-    SPLIT_K = 19
-    RESIDENT = 20  # thread blocks an SM holds at once
-    MENU = 21  # which tile menu the kernel chooses from
-    DRAM_FRACTION = 22  # of peak memory bandwidth that the kernel's streams reach
-    B_TOUCHED = 23  # fraction of B's rows that any tile reads
-    LARGEST = 24  # 1: the library takes the largest tile that gives every SM a block; 0: the fastest
+    LAUNCH_S = 14
+    RASTER = 15  # 1: tiles are ordered to share both operands in L2; 0: along M only
+    TILE_M = 16
+    TILE_N = 17
+    SPLIT_K = 18
+    RESIDENT = 19  # thread blocks an SM holds at once
+    MENU = 20  # which tile menu the kernel chooses from
+    DRAM_FRACTION = 21  # of peak memory bandwidth that the kernel's streams reach
+    B_TOUCHED = 22  # fraction of B's rows that any tile reads
+    LARGEST = 23  # 1: the library takes the largest tile that gives every SM a block; 0: the fastest
 
 
 MAP_WIDTH = len(Map)
@@ -51,27 +50,29 @@ class Card(IntEnum):
     L2_BYTES_PER_CLOCK = 4
     SMEM_BYTES_PER_CLOCK = 5  # per SM
     REGISTERS = 6
-    TDP_W = 7
-    IDLE_W = 8
-    L2_FRACTION = 9  # of L2 bandwidth that kernels reach
-    POWER_EXPONENT = 10  # dynamic power goes with the clock to this power
-    L2_J_PER_BYTE = 11
-    DRAM_J_PER_BYTE = 12
-    SMEM_J_PER_BYTE = 13
-    LINK_BYTES_PER_S = 14  # per direction
-    HOST_BYTES_PER_S = 15
-    LINK_J_PER_BYTE = 16
-    WARP_M = 17  # operand rows and columns that one shared-memory read serves
-    WARP_N = 18
-    MULTICAST = 19  # tiles that one L2 read serves, on average (thread block clusters)
-    OVERLAP = 20  # how well tensor cores and shared memory overlap; see the engine's rule
+    SMEM_BYTES = 7  # per SM
+    TDP_W = 8
+    IDLE_W = 9
+    FILL_S = 10  # latency from the start of a tile to its first multiplication, and of its end
+    POWER_EXPONENT = 11  # dynamic power goes with the clock to this power
+    L2_J_PER_BYTE = 12
+    DRAM_J_PER_BYTE = 13
+    SMEM_J_PER_BYTE = 14
+    LINK_BYTES_PER_S = 15  # per direction
+    HOST_BYTES_PER_S = 16
+    LINK_J_PER_BYTE = 17
+    WARP_M = 18  # operand rows and columns that one shared-memory read serves
+    WARP_N = 19
+    MULTICAST = 20  # tiles that one L2 read serves, on average (thread block clusters)
+    SMEM_SHARE = 21  # tiles that one shared-memory read serves (B200: pairs of blocks)
+    OVERLAP = 22  # how well tensor cores and shared memory overlap; see the engine's rule
 
 
 CARD_WIDTH = len(Card)
 
 TERMS = ("compute", "smem", "l2", "issue", "dram", "fill", "launch", "tail", "imbalance", "link", "power")
 LEVELS = ("dram", "l2", "smem")
-ENERGIES = ("mac", "smem", "l2", "dram", "link", "idle")
+ENERGIES = ("mac", "smem", "l2", "dram", "link", "idle")  # see `engine.ON_CLOCK`
 
 
 class Term(IntEnum):

@@ -3,11 +3,12 @@
 The rule that combines the terms of a product:
 
     core    = (compute^p + smem^p)^(1/p), or l2, or issue, whichever is longest
-    latency = launch + fill + ((core + tail + imbalance)⁴ + dram⁴)^¼ + link + power
+    latency = launch + ((core + tail + imbalance + fill)⁴ + dram⁴)^¼ + link + power
 
 The fourth root is a maximum that is soft where SM work and memory traffic are nearly equal: waves start with loads.
 `core` is what the SMs need if every SM had the same share; `tail` the wait for SMs that got one tile more, `imbalance`
-for SMs whose tiles hold more nonzeros. Tensor cores and shared memory overlap imperfectly: warps wait on barriers for
+for SMs whose tiles hold more nonzeros, `fill` for the latency at both ends of a tile and for results that are stored
+while nothing else runs on the SM. Tensor cores and shared memory overlap imperfectly: warps wait on barriers for
 whichever of the two is late. p is 2 where warps load fragments themselves, and larger where the tensor cores read
 shared memory on their own (Hopper and data-centre Blackwell). `power` is what a clock lowered to the power limit adds.
 """
@@ -25,12 +26,13 @@ M, N, K, BATCH = int(Map.M), int(Map.N), int(Map.K), int(Map.BATCH)
 RATE, EXECUTED, EFFICIENCY = int(Map.RATE), int(Map.EXECUTED), int(Map.EFFICIENCY)
 A_BYTES, B_BYTES, C_BYTES = int(Map.A_BYTES), int(Map.B_BYTES), int(Map.C_BYTES)
 A_STORED, B_READ, ISSUE, IMBALANCE = int(Map.A_STORED), int(Map.B_READ), int(Map.ISSUE), int(Map.IMBALANCE)
-FILL_S, LAUNCH_S, RASTER, MENU = int(Map.FILL_S), int(Map.LAUNCH_S), int(Map.RASTER), int(Map.MENU)
+LAUNCH_S, RASTER, MENU = int(Map.LAUNCH_S), int(Map.RASTER), int(Map.MENU)
 TILE_M, TILE_N, SPLIT_K, RESIDENT = int(Map.TILE_M), int(Map.TILE_N), int(Map.SPLIT_K), int(Map.RESIDENT)
 DRAM_FRACTION, B_TOUCHED, LARGEST = int(Map.DRAM_FRACTION), int(Map.B_TOUCHED), int(Map.LARGEST)
 SM_COUNT, CLOCK_HZ, DRAM_RATE = int(Card.SM_COUNT), int(Card.CLOCK_HZ), int(Card.DRAM_BYTES_PER_S)
 L2_BYTES, L2_RATE, SMEM_RATE = int(Card.L2_BYTES), int(Card.L2_BYTES_PER_CLOCK), int(Card.SMEM_BYTES_PER_CLOCK)
-REGISTERS, L2_FRACTION = int(Card.REGISTERS), int(Card.L2_FRACTION)
+REGISTERS, FILL_S, SMEM_SHARE = int(Card.REGISTERS), int(Card.FILL_S), int(Card.SMEM_SHARE)
+SMEM_BYTES = int(Card.SMEM_BYTES)
 WARP_M, WARP_N = int(Card.WARP_M), int(Card.WARP_N)
 MULTICAST, OVERLAP = int(Card.MULTICAST), int(Card.OVERLAP)
 TDP_W, IDLE_W, POWER_EXPONENT = int(Card.TDP_W), int(Card.IDLE_W), int(Card.POWER_EXPONENT)
@@ -39,6 +41,8 @@ T_DRAM, T_FILL, T_LAUNCH = int(Term.DRAM), int(Term.FILL), int(Term.LAUNCH)
 T_LINK, T_POWER = int(Term.LINK), int(Term.POWER)
 T_TAIL, T_IMBALANCE = int(Term.TAIL), int(Term.IMBALANCE)
 # Bytes moved ride behind the terms in the row that `product_terms` fills.
+# The first energies of `ENERGIES` (multiplications, shared memory, L2) go with the SM clock.
+ON_CLOCK = 3
 W_DRAM, W_L2, W_SMEM = len(Term), len(Term) + 1, len(Term) + 2
 WORK_WIDTH = len(Term) + 3
 
@@ -47,7 +51,7 @@ TILES = np.array(
     [
         [256, 128, 0], [128, 256, 0], [128, 128, 0], [256, 64, 0], [64, 256, 0], [128, 64, 0], [64, 128, 0],
         [64, 64, 0], [128, 32, 0], [64, 16, 0], [16, 64, 0], [16, 16, 0],
-        [128, 128, 1], [128, 64, 1], [64, 128, 1], [64, 64, 1], [32, 32, 1], [32, 8, 1], [16, 8, 1],
+        [128, 128, 1], [128, 64, 1], [64, 128, 1], [64, 64, 1], [256, 8, 1], [32, 32, 1], [32, 8, 1], [16, 8, 1],
     ],
     dtype=np.float64,
 )  # fmt: skip
@@ -55,10 +59,15 @@ SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
 @compiled
-def resident_blocks(tile_m: float, tile_n: float, registers: float) -> float:
-    """Thread blocks an SM holds at once: registers for fp32 accumulators, half as many again for fragments."""
-    blocks = np.floor(registers / (1.5 * tile_m * tile_n + 2048.0))
-    return float(min(max(blocks, 1.0), 8.0))
+def resident_blocks(tile_m: float, tile_n: float, card: Floats) -> float:
+    """Thread blocks an SM holds at once.
+
+    Registers hold fp32 accumulators, and half as many again for fragments; shared memory four stages of 64 bytes along
+    the reduction.
+    """
+    by_registers = np.floor(card[REGISTERS] / (1.5 * tile_m * tile_n + 2048.0))
+    by_smem = np.floor(card[SMEM_BYTES] / (4.0 * 64.0 * (tile_m + tile_n)))
+    return float(min(max(min(by_registers, by_smem), 1.0), 8.0))
 
 
 @compiled
@@ -126,22 +135,24 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     b_bytes = row[B_BYTES] * row[B_READ]
     load = (tile_m * row[A_BYTES] + tile_n * b_bytes) * k
     smem_bytes = warps * (side_m * row[A_BYTES] + side_n * b_bytes) * k + load
-    smem = smem_bytes / (card[SMEM_RATE] * clock)
-    l2_bytes = load / min(card[MULTICAST], blocks_m * blocks_n) + tile_m * tile_n * row[C_BYTES]
+    smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * clock)
+    stored = tile_m * tile_n * row[C_BYTES]
+    l2_bytes = load / min(card[MULTICAST], blocks_m * blocks_n) + stored
     # An SM takes at most 64 bytes a clock; all of them share what L2 delivers.
-    l2_rate = card[L2_RATE] * card[L2_FRACTION]
-    l2 = l2_bytes / (min(64.0, l2_rate / busy) * clock)
+    l2 = l2_bytes / (min(64.0, card[L2_RATE] / busy) * clock)
     issue = tile_m * k * row[ISSUE] / clock
 
     core = core_seconds(mma, smem, l2, issue, card[OVERLAP])
-    fill = np.ceil(rounds / row[RESIDENT]) * row[FILL_S]
+    # Other blocks of the SM hide a part of the ends of a tile. A round's results go to L2 if it has room for them.
+    together = busy * stored
+    rate = card[L2_RATE] * clock if together <= 0.25 * card[L2_BYTES] else card[DRAM_RATE] * row[DRAM_FRACTION]
+    fill = np.ceil(rounds / row[RESIDENT]) * (card[FILL_S] + together / rate)
     if split > 1.0:
-        # Partial sums go to L2 in fp32 and come back.
-        fill += row[M] * row[N] * row[BATCH] * split * 8.0 / (l2_rate * clock) + 0.5 * row[LAUNCH_S]
-    on_sms = rounds * core * row[IMBALANCE]
-    before = row[LAUNCH_S] + fill
-    if before + on_sms >= limit_s:
-        return float(before + on_sms)
+        # Partial sums go to L2 in fp32 and come back, in a kernel of its own.
+        fill += row[M] * row[N] * row[BATCH] * split * 8.0 / (card[L2_RATE] * clock) + 0.5 * row[LAUNCH_S]
+    on_sms = rounds * core * row[IMBALANCE] + fill
+    if row[LAUNCH_S] + on_sms >= limit_s:
+        return float(row[LAUNCH_S] + on_sms)
     traffic = dram_bytes(row, card, blocks_m, blocks_n, min(busy * row[RESIDENT], blocks))
     dram = traffic / (card[DRAM_RATE] * row[DRAM_FRACTION])
 
@@ -151,7 +162,7 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     work[T_IMBALANCE] = rounds * core * (row[IMBALANCE] - 1.0)
     work[T_LINK] = work[T_POWER] = 0.0
     work[W_DRAM], work[W_L2], work[W_SMEM] = traffic, blocks * l2_bytes, blocks * smem_bytes
-    return float(before + beside(on_sms, dram))
+    return float(row[LAUNCH_S] + beside(on_sms, dram))
 
 
 @compiled
@@ -160,7 +171,7 @@ def least_seconds(row: Floats, card: Floats) -> float:
     macs = row[M] * row[N] * row[K] * row[BATCH]
     mma = macs / (row[RATE] * row[EFFICIENCY] * card[CLOCK_HZ] * card[SM_COUNT])
     moved = row[M] * row[K] * row[A_STORED] + row[N] * row[K] * row[B_BYTES] * row[B_TOUCHED]
-    return float(row[LAUNCH_S] + row[FILL_S] + max(mma, row[BATCH] * moved / (card[DRAM_RATE] * row[DRAM_FRACTION])))
+    return float(row[LAUNCH_S] + max(mma, row[BATCH] * moved / (card[DRAM_RATE] * row[DRAM_FRACTION])))
 
 
 @compiled
@@ -185,7 +196,7 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             if (tile_m >= 2.0 * row[M] and tile_m > 16.0) or (tile_n >= 2.0 * row[N] and tile_n > 16.0):
                 continue
             row[TILE_M], row[TILE_N] = tile_m, tile_n
-            row[RESIDENT] = resident_blocks(tile_m, tile_n, card[REGISTERS])
+            row[RESIDENT] = resident_blocks(tile_m, tile_n, card)
             blocks = np.ceil(row[M] / tile_m) * np.ceil(row[N] / tile_n) * row[BATCH]
             # Who takes the largest tile that fills the SMs splits the reduction only if none does.
             most_blocks = card[SM_COUNT] * (4.0 if row[LARGEST] == 0.0 or blocks < card[SM_COUNT] else 0.0)
@@ -199,7 +210,7 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             if row[LARGEST] > 0.0 and blocks >= card[SM_COUNT]:
                 break
         row[TILE_M], row[TILE_N], row[SPLIT_K] = TILES[best_tile, 0], TILES[best_tile, 1], best_split
-        row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], card[REGISTERS])
+        row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], card)
         times[i] = best
     return times
 
@@ -209,6 +220,25 @@ def price_products(mapping: Floats, card: Floats, work: Floats) -> None:
     """Terms and bytes of mapped products into `work`, (n, WORK_WIDTH)."""
     for i in range(mapping.shape[0]):
         product_terms(mapping[i], card, work[i], np.inf)
+
+
+@compiled
+def clock_that_fits(
+    core: float, dram: float, around: float, on_clock: float, others: float, room_w: float, exponent: float
+) -> float:
+    """Fraction of the clock at which mean power fits, by bisection; at least a tenth.
+
+    A lower clock stretches what runs on the SMs, whose energy falls with the voltage; memory keeps its pace and energy.
+    """
+    low, high = 0.1, 1.0
+    for _ in range(40):
+        clock = 0.5 * (low + high)
+        energy = on_clock * clock ** (exponent - 1.0) + others
+        if energy > room_w * (around + beside(core / clock, dram)):
+            high = clock
+        else:
+            low = clock
+    return low
 
 
 @compiled
@@ -226,27 +256,29 @@ def combine(
     latency_s, dynamic_j, bound : (n,) ndarray
         Results.
     """
-    exponent = card[POWER_EXPONENT]
     room_w = card[TDP_W] - card[IDLE_W]
     last = energies.shape[1] - 1
     for i in range(work.shape[0]):
         row = work[i]
         core = core_seconds(row[T_COMPUTE], row[T_SMEM], row[T_L2], row[T_ISSUE], card[OVERLAP])
-        core += row[T_TAIL] + row[T_IMBALANCE]
-        around = row[T_LAUNCH] + row[T_FILL] + row[T_LINK]
+        core += row[T_TAIL] + row[T_IMBALANCE] + row[T_FILL]
+        around = row[T_LAUNCH] + row[T_LINK]
         time_s = around + beside(core, row[T_DRAM])
-        total = 0.0
-        for j in range(last):
-            total += energies[i, j]
-        if total > room_w * time_s:
-            # A lower clock stretches what runs on the SMs; memory keeps its pace. Energy falls with the voltage.
-            clock = (room_w * time_s / total) ** (1.0 / exponent)
+        on_clock = 0.0
+        for j in range(ON_CLOCK):
+            on_clock += energies[i, j]
+        others = 0.0
+        for j in range(ON_CLOCK, last):
+            others += energies[i, j]
+        if on_clock + others > room_w * time_s:
+            clock = clock_that_fits(core, row[T_DRAM], around, on_clock, others, room_w, card[POWER_EXPONENT])
             slower_s = around + beside(core / clock, row[T_DRAM])
             row[T_POWER] = slower_s - time_s
             time_s = slower_s
-            for j in range(last):
-                energies[i, j] *= clock ** (exponent - 1.0)
-            total *= clock ** (exponent - 1.0)
+            scale = clock ** (card[POWER_EXPONENT] - 1.0)
+            for j in range(ON_CLOCK):
+                energies[i, j] *= scale
+            on_clock *= scale
         energies[i, last] = card[IDLE_W] * time_s
-        latency_s[i], dynamic_j[i] = time_s, total
+        latency_s[i], dynamic_j[i] = time_s, on_clock + others
         bound[i] = np.argmax(row[: T_POWER + 1])

@@ -23,8 +23,6 @@ class FamilyConstants(BaseModel):
     ----------
     efficiency : float
         Fraction of the peak multiply rate its main loop sustains.
-    fill_s : float
-        Start and end of a tile that nothing hides.
     launch_s : float
         From the launch to the first instruction, as timed by events.
     dram_fraction : float
@@ -38,7 +36,6 @@ class FamilyConstants(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     efficiency: Fraction
-    fill_s: Positive
     launch_s: Positive
     dram_fraction: Fraction
     issue_cycles: Positive = 0.0
@@ -67,8 +64,8 @@ class Constants(BaseModel):
 
     Attributes
     ----------
-    l2_fraction : float
-        Of L2 bandwidth that kernels reach.
+    fill_s : float
+        Latency from the start of a tile to its first multiplication, and of its end, on any card.
     power_exponent : float
         Dynamic power goes with the clock to this power near the power limit.
     default_clock_fraction : float
@@ -79,7 +76,7 @@ class Constants(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    l2_fraction: Fraction
+    fill_s: Positive
     power_exponent: Annotated[float, Field(ge=1, le=3)]
     default_clock_fraction: Fraction
     cards: dict[str, CardConstants]

@@ -19,7 +19,7 @@ from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Prices, ProblemColumn, P
 from simsparse.sites import Fusions
 
 _PRODUCTS = (
-    dense.Dense, dense.Simt, dense.Sliced, dense.WeightOnly, dense.ActivationSparse,
+    dense.Dense, dense.Simt, dense.Sliced, dense.Depthwise, dense.WeightOnly, dense.ActivationSparse,
     structured.SemiStructured, structured.Cutlass24, structured.SparseMarlin, structured.Venom,
     structured.NmCudaCores, structured.NmSparse,
     unstructured.FlashLlm, unstructured.Sputnik, unstructured.Clasp, unstructured.BlockSparse,
@@ -28,13 +28,14 @@ _PRODUCTS = (
 
 # How tensor cores get their operands, by major compute capability: warps of 64 x 64 load fragments (Volta to Ada, and
 # consumer Blackwell); a warp group of 64 x 256 reads shared memory itself (Hopper); one thread block's tile (B200).
-# Hopper's and B200's clusters share one of two operands between two blocks. Recalled from NVIDIA's tuning guides.
-_FRAGMENTS = {Card.WARP_M: 64.0, Card.WARP_N: 64.0, Card.MULTICAST: 1.0, Card.OVERLAP: 2.0}
+# Hopper's and B200's clusters share one of two operands between two blocks; B200's pairs of blocks also read one
+# operand from shared memory together. Recalled from NVIDIA's tuning guides.
+_FRAGMENTS = {Card.WARP_M: 64.0, Card.WARP_N: 64.0, Card.MULTICAST: 1.0, Card.SMEM_SHARE: 1.0, Card.OVERLAP: 2.0}
 _ARCHITECTURE = {
     "7": _FRAGMENTS,
     "8": _FRAGMENTS,
-    "9": {Card.WARP_M: 64.0, Card.WARP_N: 256.0, Card.MULTICAST: 1.5, Card.OVERLAP: 4.0},
-    "10": {Card.WARP_M: 128.0, Card.WARP_N: 256.0, Card.MULTICAST: 2.0, Card.OVERLAP: 4.0},
+    "9": {Card.WARP_M: 64.0, Card.WARP_N: 256.0, Card.MULTICAST: 1.5, Card.SMEM_SHARE: 1.0, Card.OVERLAP: 4.0},
+    "10": {Card.WARP_M: 128.0, Card.WARP_N: 256.0, Card.MULTICAST: 2.0, Card.SMEM_SHARE: 1.5, Card.OVERLAP: 4.0},
     "12": _FRAGMENTS,
 }
 
@@ -108,8 +109,9 @@ class GpuMachine(KernelMachine):
             (Card.DRAM_BYTES_PER_S, spec.dram_bandwidth_bytes_per_s.value), (Card.L2_BYTES, spec.l2_bytes.value),
             (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value),
             (Card.SMEM_BYTES_PER_CLOCK, spec.smem_bytes_per_clock.value),
-            (Card.REGISTERS, spec.registers_per_sm.value), (Card.TDP_W, spec.tdp_w.value),
-            (Card.IDLE_W, spec.idle_w.value), (Card.L2_FRACTION, self._constants.l2_fraction),
+            (Card.REGISTERS, spec.registers_per_sm.value), (Card.SMEM_BYTES, spec.smem_bytes_per_sm.value),
+            (Card.TDP_W, spec.tdp_w.value),
+            (Card.IDLE_W, spec.idle_w.value), (Card.FILL_S, self._constants.fill_s),
             (Card.POWER_EXPONENT, self._constants.power_exponent),
             (Card.LINK_BYTES_PER_S, link.value), (Card.HOST_BYTES_PER_S, spec.host_bytes_per_s.value),
             *_ARCHITECTURE[spec.compute_capability.value.split(".")[0]].items(),
@@ -126,11 +128,13 @@ class GpuMachine(KernelMachine):
         node, table = self.spec.process_nm.value, energy_table()
 
         def mac_j(name: str, bits: int) -> float:
-            if name in ("fp32", "fp64"):  # CUDA cores: an instruction for every multiply-accumulate
-                return table.core_mac_j(name, max(bits, 32), node, InstructionKind.GPU_LANE, 1.0)
-            return table.mac_j(name, bits, node)
+            return table.mac_j(name, max(bits, 32) if name in ("fp32", "fp64") else bits, node)
 
-        return np.array([[mac_j(name, bits) for name in COMPUTE_TYPES] for bits in (32, 16)])
+        def lane_mac_j(name: str) -> float:
+            return table.core_mac_j(name, 32, node, InstructionKind.GPU_LANE, 2.0 if name in ("fp16", "bf16") else 1.0)
+
+        tensor = [[mac_j(name, bits) for name in COMPUTE_TYPES] for bits in (32, 16)]
+        return np.array([*tensor, [lane_mac_j(name) for name in COMPUTE_TYPES]])
 
     def _peaks(self, problem: Floats) -> Floats:
         per_clock = np.maximum(self._rates.tensor(problem), self._rates.simt(problem))

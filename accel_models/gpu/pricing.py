@@ -27,6 +27,7 @@ class Work:
         self.terms = np.zeros((count, WORK_WIDTH))
         self.link_bytes = np.zeros(count)
         self.macs = np.zeros(count)
+        self.on_lanes = np.zeros(count, dtype=bool)
         self.flops = np.zeros(count)
         self.compulsory_bytes = np.zeros(count)
 
@@ -39,8 +40,8 @@ def price(problem: Floats, mapping: Floats, card: Floats, mac_j: Floats, peak_ma
     problem : (n, PROBLEM_WIDTH) ndarray
     mapping : (n, MAP_WIDTH) ndarray
     card : (CARD_WIDTH,) ndarray
-    mac_j : (2, len(COMPUTE_TYPES)) ndarray
-        Energy of a multiply-accumulate with 32 and 16 accumulator bits.
+    mac_j : (3, len(COMPUTE_TYPES)) ndarray
+        Energy of a multiply-accumulate: on tensor cores with 32 and with 16 accumulator bits, on CUDA cores.
     peak_macs_per_s : (n,) ndarray
         Highest rate any kernel of the card could reach on the call, for the roofline.
     """
@@ -73,6 +74,7 @@ def _products(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, ca
     done = mapping[:, Map.BATCH] * mapping[:, Map.M] * mapping[:, Map.N] * mapping[:, Map.K]
     cut = done < dense
     work.flops[rows] = 2.0 * dense
+    work.on_lanes[rows] = mapping[:, Map.MENU] == 1
     work.macs[rows] = np.where(cut, done, dense * mapping[:, Map.EXECUTED])
     stored = mapping[:, Map.M] * mapping[:, Map.K] * mapping[:, Map.A_STORED]
     once = mapping[:, Map.N] * mapping[:, Map.K] * mapping[:, Map.B_BYTES] * mapping[:, Map.B_TOUCHED]
@@ -105,10 +107,10 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     dram = cache + ends + problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
     terms = work.terms
     terms[rows, Term.COMPUTE], terms[rows, Term.ISSUE] = core_s, issue_s
-    terms[rows, Term.L2] = l2 / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.L2_FRACTION] * clock)
+    terms[rows, Term.L2] = l2 / (card[Card.L2_BYTES_PER_CLOCK] * clock)
     terms[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
     terms[rows, Term.TAIL] = np.maximum(core_s, issue_s) * (np.ceil(share) / share - 1.0)
-    terms[rows, Term.FILL] = mapping[:, Map.FILL_S] * (1.0 + (splits > 1))
+    terms[rows, Term.FILL] = card[Card.FILL_S] * (1.0 + (splits > 1))
     terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
     terms[rows, len(TERMS) + _DRAM], terms[rows, len(TERMS) + _L2] = dram, l2
     work.macs[rows] = macs
@@ -121,9 +123,9 @@ def _streams(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, car
     # What the kernel before left in L2 is not read from memory again.
     cached = moved <= 0.5 * card[Card.L2_BYTES]
     dram = np.where(cached, 0.0, moved)
-    work.terms[rows, Term.L2] = moved / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.L2_FRACTION] * card[Card.CLOCK_HZ])
+    work.terms[rows, Term.L2] = moved / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.CLOCK_HZ])
     work.terms[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
-    work.terms[rows, Term.FILL] = mapping[:, Map.FILL_S]
+    work.terms[rows, Term.FILL] = card[Card.FILL_S]
     work.terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
     work.terms[rows, len(TERMS) + _DRAM], work.terms[rows, len(TERMS) + _L2] = dram, moved
     work.compulsory_bytes[rows] = dram
@@ -143,9 +145,9 @@ def _transfers(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
 def _finish(work: Work, problem: Floats, card: Floats, mac_j: Floats, peak_macs_per_s: Floats) -> Prices:
     """Combine terms by the rule of `engine`, apply the power limit, add up energy."""
     count = len(problem)
-    half = (problem[:, C.ACCUMULATE_BITS] == 16).astype(np.int64)
+    units = np.where(work.on_lanes, 2, (problem[:, C.ACCUMULATE_BITS] == 16).astype(np.int64))
     energies = np.empty((count, len(ENERGIES)))
-    energies[:, 0] = work.macs * mac_j[half, problem[:, C.COMPUTE].astype(np.int64)]
+    energies[:, 0] = work.macs * mac_j[units, problem[:, C.COMPUTE].astype(np.int64)]
     for column, level in ((1, _SMEM), (2, _L2), (3, _DRAM)):
         energies[:, column] = work.terms[:, len(TERMS) + level] * card[_BYTE_ENERGY[level]]
     energies[:, 4] = work.link_bytes * card[Card.LINK_J_PER_BYTE]

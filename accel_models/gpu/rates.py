@@ -10,6 +10,11 @@ from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn
 C = ProblemColumn
 
 
+def capability_of(spec: GpuSpec) -> float:
+    """Compute capability as a number: 8.6."""
+    return float(spec.compute_capability.value)
+
+
 class Rates:
     """Tables of a card's rates by type and accumulator; zero where it has none.
 
@@ -23,17 +28,20 @@ class Rates:
         half = [self._rate(spec, f"{name}_acc16") or self._rate(spec, name) for name in COMPUTE_TYPES]
         # fp32 has no tensor cores: its rate is that of the CUDA cores.
         simt = full[COMPUTE_TYPES.index("fp32")]
+        on_tensor_cores = np.array([name != "fp32" for name in COMPUTE_TYPES])
+        self._tensor = np.array([full, half]) * on_tensor_cores
+        # Types that CUDA cores multiply: fp32, and the 16-bit ones (bf16 since 8.0), widened for an fp32 accumulator and
+        # two to a lane for one of their own.
+        capability = capability_of(spec)
+        types = ("fp32", "fp16", "bf16") if capability >= 8.0 else ("fp32", "fp16")
+        wide = np.array([name in types for name in COMPUTE_TYPES])
+        packed = np.array([2.0 if name in ("fp16", "bf16") else 1.0 for name in COMPUTE_TYPES])
+        self._simt = simt * np.array([wide, wide * packed])
         # Lanes that multiply while an address or a load is made for each of them: on GA10x and Ada half of the lanes
         # share their path with integers (recalled from the GA102 whitepaper).
         self.fed_lanes = min(simt, 64.0)
-        on_tensor_cores = np.array([name not in ("fp32", "fp64") for name in COMPUTE_TYPES])
-        self._tensor = np.array([full, half]) * on_tensor_cores
-        # fp16 and narrower run packed, two to an fp32 lane; fp64 at half rate on data-centre parts (assumed).
-        self._simt = np.array(
-            [simt / 2 if t == "fp64" else simt * (2 if t in ("fp16", "bf16") else 1) for t in COMPUTE_TYPES]
-        )
-        sparse = [spec.sparse_rate[n].value if n in spec.sparse_rate else 0.0 for n in COMPUTE_TYPES]
-        self._sparse = np.array(sparse)
+        self.capability = capability
+        self._sparse = np.array([spec.sparse_rate[n].value if n in spec.sparse_rate else 0.0 for n in COMPUTE_TYPES])
 
     @staticmethod
     def _rate(spec: GpuSpec, key: str) -> float:
@@ -53,5 +61,6 @@ class Rates:
 
     def simt(self, problem: Floats) -> Floats:
         """Rate on CUDA cores."""
-        rates: Floats = self._simt[problem[:, C.COMPUTE].astype(np.int64)]
+        half = (problem[:, C.ACCUMULATE_BITS] == 16).astype(np.int64)
+        rates: Floats = self._simt[half, problem[:, C.COMPUTE].astype(np.int64)]
         return rates

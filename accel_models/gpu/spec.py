@@ -45,7 +45,9 @@ class GpuSpec(Spec):
     dram_kind: Figure[DramKind] = Field(description="Kind of device memory, a key of the energy tables.")
     dram_bandwidth_bytes_per_s: Figure[Positive] = Field(description="Peak bandwidth of device memory.")
     l2_bytes: Figure[Positive] = Field(description="L2 cache of the whole chip.")
-    l2_bytes_per_clock: Figure[Positive] = Field(description="Bytes the whole L2 delivers to the SMs per SM clock.")
+    l2_bytes_per_clock: Figure[Positive] = Field(
+        description="Bytes the whole L2 delivers to the SMs per SM clock, as measured."
+    )
     smem_bytes_per_sm: Figure[Positive] = Field(description="Most shared memory that one SM can carve out of its L1.")
     smem_bytes_per_clock: Figure[Positive] = Field(description="Bytes per clock and SM from shared memory.")
     registers_per_sm: Figure[Count] = Field(description="32-bit registers of an SM.")

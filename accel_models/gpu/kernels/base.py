@@ -43,6 +43,8 @@ class ProductKernel(Kernel):
     menu = 0
     # Types the kernel was written for; None for all its units multiply.
     types: tuple[str, ...] | None = None
+    # Compute capability it needs (asynchronous copies: 8.0).
+    least_capability = 0.0
 
     def __init__(self, rates: Rates, constants: FamilyConstants) -> None:
         self.rates = rates
@@ -51,6 +53,8 @@ class ProductKernel(Kernel):
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Rows whose type the card cannot multiply on this kernel's units."""
         yield self.rate(problem) <= 0.0, f"no {self.units} for this type"
+        if self.rates.capability < self.least_capability:
+            yield np.ones(len(problem), dtype=bool), f"the kernel needs compute capability {self.least_capability:.1f}"
         if self.types is not None:
             codes = [COMPUTE_TYPES.index(name) for name in self.types]
             yield ~is_any(problem[:, C.COMPUTE], codes), f"the kernel exists for {', '.join(self.types)} only"
@@ -71,7 +75,7 @@ class ProductKernel(Kernel):
             (Map.BATCH, problem[:, C.BATCH]), (Map.RATE, self.rate(problem)), (Map.EXECUTED, 1.0),
             (Map.A_BYTES, a_bytes), (Map.B_BYTES, b_bytes), (Map.C_BYTES, problem[:, C.C_BITS] / 8),
             (Map.A_STORED, a_bytes), (Map.B_READ, 1.0), (Map.B_TOUCHED, 1.0), (Map.IMBALANCE, 1.0), (Map.SPLIT_K, 1.0),
-            (Map.EFFICIENCY, constants.efficiency), (Map.FILL_S, constants.fill_s),
+            (Map.EFFICIENCY, constants.efficiency),
             (Map.LAUNCH_S, constants.launch_s), (Map.DRAM_FRACTION, constants.dram_fraction),
             (Map.ISSUE, 0.0), (Map.RASTER, 1.0), (Map.MENU, self.menu),
         ):  # fmt: skip

@@ -21,10 +21,32 @@ def mixed_types(problem: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return problem[:, C.A_BITS] < problem[:, C.B_BITS]
 
 
+def of_alignment(extent: Floats, bits: Floats) -> Floats:
+    """Fraction of the rate that tensor-core kernels keep where rows are aligned to less than 16 bytes.
+
+    Recalled from NVIDIA's guide to matrix multiplication, whose figures show that less than 16 bytes costs, and most
+    for odd extents of 16-bit types; the fractions themselves are held against no measurement.
+    """
+    size = extent * np.floor(bits) / 8
+    kept = np.ones_like(size)
+    for piece, fraction in ((16, 0.9), (8, 0.75), (4, 0.5)):
+        kept = np.where(size % piece != 0, fraction, kept)
+    return kept
+
+
 class Dense(ProductKernel):
     """Tensor-core GEMM as cuBLAS and PyTorch run it; whatever is zero is multiplied all the same."""
 
     name = "cublas"
+
+    def map(self, problem: Floats) -> Floats:
+        """Rows of A or C that do not start at 16 bytes are loaded in smaller pieces."""
+        rows = super().map(problem)
+        if self.menu == 0:
+            rows[:, Map.EFFICIENCY] *= np.minimum(
+                of_alignment(problem[:, C.K], problem[:, C.A_BITS]), of_alignment(problem[:, C.M], problem[:, C.C_BITS])
+            )
+        return rows
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Types without tensor cores, mixed types."""
@@ -42,6 +64,34 @@ class Simt(Dense):
     def rate(self, problem: Floats) -> Floats:
         """Fused multiply-adds of the lanes."""
         return self.rates.simt(problem)
+
+
+class Depthwise(ProductKernel):
+    """Convolutions of one channel each (depthwise), on CUDA cores: every pixel is read once and met by its filter."""
+
+    name = "depthwise"
+    menu = 1
+    units = "CUDA cores"
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Everything but convolutions in many groups of a few channels."""
+        yield from super().refusals(problem)
+        yield mixed_types(problem), ONE_TYPE
+        yield (problem[:, C.CONV_REUSE] <= 1.0) | (problem[:, C.M] > 4) | (problem[:, C.BATCH] < 8), "no depthwise conv"
+
+    def rate(self, problem: Floats) -> Floats:
+        """Fused multiply-adds of the lanes."""
+        return self.rates.simt(problem)
+
+    def map(self, problem: Floats) -> Floats:
+        """Pixels of all channels stand as rows of A, the filters are too small to count."""
+        rows = super().map(problem)
+        pixels = problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.N]
+        rows[:, Map.M], rows[:, Map.N], rows[:, Map.BATCH] = pixels, 1.0, 1.0
+        rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = (
+            problem[:, C.B_BITS] / 8 / problem[:, C.CONV_REUSE] / problem[:, C.M]
+        )
+        return rows
 
 
 class Sliced(Dense):
@@ -66,6 +116,7 @@ class WeightOnly(ProductKernel):
     """Narrow weights widened in registers before the multiplication (Marlin)."""
 
     name = "marlin"
+    least_capability = 8.0
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Operands of one type."""

@@ -26,10 +26,9 @@ class Elementwise(Kernel):
         yield from ()
 
     def map(self, problem: Floats) -> Floats:
-        """Launch, fill and the fraction of bandwidth."""
+        """Launch and the fraction of bandwidth."""
         rows = np.zeros((len(problem), MAP_WIDTH))
         rows[:, Map.LAUNCH_S] = self.constants.launch_s
-        rows[:, Map.FILL_S] = self.constants.fill_s
         rows[:, Map.DRAM_FRACTION] = self.constants.dram_fraction
         return rows
 

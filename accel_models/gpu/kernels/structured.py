@@ -88,6 +88,7 @@ class Venom(ProductKernel):
     """V:N:M (Spatha): V rows choose 4 of M columns, 2:4 inside; only the chosen rows of B are read."""
 
     name = "spatha"
+    least_capability = 8.0
     format = "venom"
     units = "sparse tensor cores"
     patterns = (PatternKind.VNM,)

@@ -49,6 +49,7 @@ class FlashLlm(SparseKernel):
     """Load compressed, compute dense: nonzeros are unpacked into shared memory and all elements multiplied."""
 
     name = "flash-llm"
+    least_capability = 8.0
     types = ("fp16", "bf16")
     format = "csr16"
 
@@ -92,6 +93,7 @@ class Clasp(SparseKernel):
     """Column vectors on tensor cores: a vector of v outputs, padded to the mma's rows, fetches its row of B."""
 
     name = "clasp"
+    least_capability = 8.0
     format = "bcsr"
     patterns = (PatternKind.VECTOR,)
     made_for = "the pattern has no column vectors"
