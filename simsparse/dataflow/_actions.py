@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from simsparse.dataflow._arrays import (
     NONE,
     TILE_ROW,
@@ -24,11 +22,12 @@ from simsparse.dataflow._arrays import (
 )
 from simsparse.dataflow._dense import kept_inside, kept_outside
 from simsparse.dataflow._formats import has_position
+from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._occupancy import ask, empty, fullest
 from simsparse.dataflow.rounding import down, up
 
 
-@njit(cache=True)
+@kernel
 def window(
     relevant: int,
     block_words: float,
@@ -67,7 +66,7 @@ def window(
         boxes[1, loops[innermost, LoopColumn.DIM]] = min(loops[innermost, LoopColumn.FACTOR], int(block_words))
 
 
-@njit(cache=True)
+@kernel
 def dead(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, keys: Ints, answers: Floats,
     missing: Ints, n_missing: Ints, loops: Ints, n_loops: int, stored: Ints, level: int, t: int, on: int, start: Ints,
@@ -91,7 +90,7 @@ def dead(
     return 1.0 - live
 
 
-@njit(cache=True)
+@kernel
 def save(
     places: Ints, level: int, t: int, output: int, fraction: float, state: int, rounding: int, counts: Floats,
     metadata: Floats,
@@ -122,16 +121,17 @@ def save(
         counts[level, t, Count.REDUCTIONS] = up(left, rounding)
 
 
-@njit(cache=True)
+@kernel
 def acting_level(stored: Ints, t: int, level: int) -> int:
     """Where an action on a tensor takes place: at the level, or at the next one outside that keeps the tensor."""
     return level if stored[level, t] != 0 else kept_outside(stored, t, level)
 
 
-@njit(cache=True)
+@kernel
 def gate_and_skip(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
+    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
+    rounding: int,
     start: Ints, boxes: Ints, saved: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
     """Gating and skipping at storage; a level inside loses what a level outside no longer sends.
@@ -158,7 +158,8 @@ def gate_and_skip(
                 at = acting_level(stored, t, actions[after, ActionColumn.LEVEL])
                 if at == level and actions[after, ActionColumn.CODE] <= ActionCode.SKIP:
                     fraction = dead(
-                        tensors, words, axes, odds, store, places, keys, answers, missing, n_missing, loops, n_loops, stored,
+                        tensors, words, axes, odds, store, places, keys, answers, missing, n_missing, loops, n_loops,
+                        stored,
                         at, t, actions[after, ActionColumn.ON], start, boxes,
                     )  # fmt: skip
                     price = store[at, LevelColumn.CHARGES] / store[at, LevelColumn.BLOCK_WORDS]
@@ -179,7 +180,7 @@ def gate_and_skip(
             saved[1, t] = 0.0
 
 
-@njit(cache=True)
+@kernel
 def spatial_conditions(actions: Ints, level: int) -> int:
     """Bit mask of the tensors whose zeros leave lanes out at a level."""
     on = 0
@@ -189,7 +190,7 @@ def spatial_conditions(actions: Ints, level: int) -> int:
     return on
 
 
-@njit(cache=True)
+@kernel
 def skip_lanes(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats,
     missing: Ints, n_missing: Ints, loops: Ints, stored: Ints, rounding: int, extents: Ints, start: Ints,
@@ -246,7 +247,7 @@ def skip_lanes(
     return used
 
 
-@njit(cache=True)
+@kernel
 def skip_positions(
     tensors: Ints, words: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats, missing: Ints,
     n_missing: Ints, output: int, loops: Ints, stored: Ints, rounding: int, extents: Ints, start: Ints,

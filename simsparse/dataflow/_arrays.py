@@ -7,7 +7,7 @@ R ranks of a format, n loops of a mapping. Sets of dimensions and of tensors are
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 # Whole numbers that compiled functions are called with; Python's own would have each compiled once for every value.
-TILE_ROW, WINDOW_ROW = np.int64(0), np.int64(1)  # rows of `Scratch.boxes`
-NONE = np.int64(0)
+TILE_ROW, WINDOW_ROW = cast(int, np.int64(0)), cast(int, np.int64(1))  # rows of `Scratch.boxes`
+NONE = cast(int, np.int64(0))
 
 
 class LoopColumn(IntEnum):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from simsparse.dataflow._actions import acting_level, gate_and_skip, skip_lanes, skip_positions, window
 from simsparse.dataflow._arrays import (
     NONE,
@@ -27,21 +25,23 @@ from simsparse.dataflow._arrays import (
 )
 from simsparse.dataflow._dense import dense_counts, kept_outside, survey
 from simsparse.dataflow._formats import compress
+from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._occupancy import ask, empty
 from simsparse.dataflow.rounding import down, six_digits, up
 
 
-@njit(cache=True)
+@kernel
 def has_metadata(places: Ints, stored: Ints, t: int) -> bool:
     """Whether the compute is told where a tensor is zero."""
     innermost = kept_outside(stored, t, len(stored))
-    return innermost >= 0 and places[innermost, t, PlaceColumn.COMPRESSED] != 0
+    return innermost >= 0 and bool(places[innermost, t, PlaceColumn.COMPRESSED] != 0)
 
 
-@njit(cache=True)
+@kernel
 def live_operations(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
+    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
+    rounding: int,
     packed: int, start: Ints, boxes: Ints,
 ) -> tuple[float, int]:  # fmt: skip
     """Fraction of the operations that are left by what is skipped on the way, and the tensors whose zeros decide it.
@@ -88,7 +88,7 @@ def live_operations(
     return live, deciding
 
 
-@njit(cache=True)
+@kernel
 def compute_counts(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, compute: Floats,
     keys: Ints, answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
@@ -113,7 +113,8 @@ def compute_counts(
     live, deciding = 1.0, 0
     if not all_dense:
         live, deciding = live_operations(
-            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops, n_loops,
+            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops,
+            n_loops,
             stored, rounding, packed, start, boxes,
         )  # fmt: skip
         if measured:
@@ -143,7 +144,7 @@ def compute_counts(
     totals[Total.COMPUTE_ENERGY_PJ] = energy
 
 
-@njit(cache=True)
+@kernel
 def metadata_bits(
     rank_bits: Floats, level: int, t: int, ranks: int, state: int, action: int, metadata: Floats
 ) -> float:
@@ -155,7 +156,7 @@ def metadata_bits(
     return bits
 
 
-@njit(cache=True)
+@kernel
 def storage_cost(
     store: Floats, places: Ints, rank_bits: Floats, stored: Ints, level: int, t: int, rounding: int, counts: Floats,
     metadata: Floats,
@@ -196,7 +197,7 @@ def storage_cost(
     counts[level, t, Count.WRITE_WORDS] = up((write_words + down(write_bits / bits_of_word, rounding)) * busy, rounding)
 
 
-@njit(cache=True)
+@kernel
 def price(
     store: Floats, places: Ints, rank_bits: Floats, stored: Ints, rounding: int, counts: Floats, metadata: Floats,
     by_level: Floats, totals: Floats,
@@ -236,7 +237,7 @@ def price(
     totals[Total.UTILISATION] = totals[Total.ACTUAL] / room if room > 0.0 else 0.0
 
 
-@njit(cache=True)
+@kernel
 def evaluate(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, kinds: Ints, rank_bits: Floats,
     actions: Ints, compute: Floats, output: int, rounding: int,
@@ -264,13 +265,15 @@ def evaluate(
     )  # fmt: skip
     compress(
         tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, loops, n_loops, stored,
-        rounding, report, extents, start, boxes, own, firsts, lasts, fibers, spans, belows, counts, metadata, metadata_max,
+        rounding, report, extents, start, boxes, own, firsts, lasts, fibers, spans, belows, counts, metadata,
+        metadata_max,
     )  # fmt: skip
     totals[Total.INSTANCES_MAX] = totals[Total.INSTANCES_MEAN] = instances[len(stored)]
     packed = 0
     if len(actions) > 0:
         gate_and_skip(
-            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops, n_loops,
+            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops,
+            n_loops,
             stored, rounding, start, boxes, saved, counts, metadata,
         )  # fmt: skip
         packed = skip_lanes(
@@ -278,7 +281,8 @@ def evaluate(
             extents, start, spatial_start, instances, boxes, counts, totals,
         )  # fmt: skip
         packed |= skip_positions(
-            tensors, words, places, actions, keys, answers, missing, n_missing, output, loops, stored, rounding, extents,
+            tensors, words, places, actions, keys, answers, missing, n_missing, output, loops, stored, rounding,
+            extents,
             start, spatial_start, saved, counts, totals,
         )  # fmt: skip
     total = outside[n_loops] * instances[len(stored)]

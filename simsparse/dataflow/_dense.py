@@ -5,13 +5,12 @@ Arrays are those of `_arrays.Spec` and `_arrays.Scratch`, under their names ther
 
 from __future__ import annotations
 
-from numba import njit
-
 from simsparse.dataflow._arrays import TILE_ROW, Count, Floats, Ints, LoopColumn, Stored, TensorColumn
+from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow.rounding import down
 
 
-@njit(cache=True)
+@kernel
 def survey(
     loops: Ints, n_loops: int, extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats,
     instances: Floats,
@@ -45,7 +44,7 @@ def survey(
             instances[level + 1] *= loops[i, LoopColumn.FACTOR]
 
 
-@njit(cache=True)
+@kernel
 def axis_extent(axes: Ints, t: int, axis: int, box: Ints, row: int) -> int:
     """Words along an axis of what a box of dimensions (a row of `box`) touches."""
     extent = 1
@@ -54,7 +53,7 @@ def axis_extent(axes: Ints, t: int, axis: int, box: Ints, row: int) -> int:
     return extent
 
 
-@njit(cache=True)
+@kernel
 def volume(tensors: Ints, axes: Ints, t: int, box: Ints, row: int) -> float:
     """Words of a tensor that a box of dimensions touches."""
     words = 1.0
@@ -69,7 +68,7 @@ def volume(tensors: Ints, axes: Ints, t: int, box: Ints, row: int) -> float:
     return words
 
 
-@njit(cache=True)
+@kernel
 def delivery(
     tensors: Ints, axes: Ints, t: int, loops: Ints, end: int, extents: Ints, level: int, step: Ints, outside: Floats,
     shift: Ints,
@@ -84,7 +83,7 @@ def delivery(
         relevant = tensors[t, TensorColumn.RELEVANT]
         for i in range(end - 1, -1, -1):
             if loops[i, LoopColumn.KIND] == 0 and relevant >> loops[i, LoopColumn.DIM] & 1:
-                return words * outside[i + 1]
+                return float(words * outside[i + 1])
         return words
     for d in range(len(shift)):
         shift[d] = 0
@@ -107,7 +106,7 @@ def delivery(
     return total
 
 
-@njit(cache=True)
+@kernel
 def distinct_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints) -> float:
     """Distinct offsets along an axis over the spatial loops from `first` to before `last`."""
     counted = 0
@@ -139,7 +138,7 @@ def distinct_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, las
     return distinct
 
 
-@njit(cache=True)
+@kernel
 def distinct_tiles(
     tensors: Ints, axes: Ints, t: int, level: int, child: int, loops: Ints, start: Ints, spatial_start: Ints, step: Ints
 ) -> float:
@@ -160,7 +159,7 @@ def distinct_tiles(
     return tiles
 
 
-@njit(cache=True)
+@kernel
 def kept_inside(stored: Ints, t: int, level: int) -> int:
     """The next level inside that keeps a tensor; the compute if none."""
     levels = len(stored)
@@ -170,7 +169,7 @@ def kept_inside(stored: Ints, t: int, level: int) -> int:
     return levels
 
 
-@njit(cache=True)
+@kernel
 def kept_outside(stored: Ints, t: int, level: int) -> int:
     """The next level outside that keeps a tensor; -1 if none."""
     for parent in range(level - 1, -1, -1):
@@ -179,7 +178,7 @@ def kept_outside(stored: Ints, t: int, level: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@kernel
 def partition(
     tensors: Ints, axes: Ints, t: int, level: int, whole: float, loops: Ints, rounding: int, extents: Ints, start: Ints,
     spatial_start: Ints, boxes: Ints,
@@ -192,7 +191,7 @@ def partition(
     return down(whole * volume(tensors, axes, t, extents, level) / volume(tensors, axes, t, boxes, TILE_ROW), rounding)
 
 
-@njit(cache=True)
+@kernel
 def dense_counts(
     tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
     extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats, instances: Floats, boxes: Ints,

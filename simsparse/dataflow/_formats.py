@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba import njit
-
 from simsparse.dataflow._arrays import (
     ActionCode,
     ActionColumn,
@@ -17,12 +15,13 @@ from simsparse.dataflow._arrays import (
     WordColumn,
 )
 from simsparse.dataflow._dense import kept_outside, volume
+from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._occupancy import empty, empty_of_fullest, fullest
 from simsparse.dataflow._ranks import fiber_tree, is_trivial, rank_words
 from simsparse.dataflow.rounding import down, up
 
 
-@njit(cache=True)
+@kernel
 def has_position(actions: Ints, level: int, t: int) -> bool:
     """Whether a tensor is skipped by position at a level."""
     for k in range(len(actions)):
@@ -35,7 +34,7 @@ def has_position(actions: Ints, level: int, t: int) -> bool:
     return False
 
 
-@njit(cache=True)
+@kernel
 def count_metadata(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, keys: Ints, answers: Floats,
     missing: Ints, n_missing: Ints, rounding: int, level: int, t: int, arrives: float, report: int, fibers: Floats,
@@ -82,10 +81,11 @@ def count_metadata(
                 metadata[level, t, r, state, action, 0] = metadata[level, t, r, state, action, 1] = 0.0
 
 
-@njit(cache=True)
+@kernel
 def compress(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, loops: Ints, n_loops: int, stored: Ints, rounding: int, report: int,
+    answers: Floats, missing: Ints, n_missing: Ints, loops: Ints, n_loops: int, stored: Ints, rounding: int,
+    report: int,
     extents: Ints, start: Ints, boxes: Ints, own: Ints, firsts: Ints, lasts: Ints, fibers: Floats, spans: Ints,
     belows: Ints, counts: Floats, metadata: Floats, metadata_max: Floats,
 ) -> None:  # fmt: skip

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from simsparse.dataflow._arrays import NONE, DensityKind, Floats, Ints, Question, TensorColumn, WordColumn
 from simsparse.dataflow._dense import axis_extent, volume
+from simsparse.dataflow._kernel import kernel
 
 
-@njit(cache=True)
+@kernel
 def ask(
     keys: Ints, missing: Ints, n_missing: Ints, question: int, tensor: int, others: int, flag: int, box: Ints, row: int,
     relevant: int,
@@ -39,7 +38,7 @@ def ask(
     return -1
 
 
-@njit(cache=True)
+@kernel
 def empty(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
     t: int, box: Ints, row: int,
@@ -49,7 +48,7 @@ def empty(
     if kind == DensityKind.DENSE:
         return 0.0
     if kind == DensityKind.STRUCTURED:
-        return max(0.0, 1.0 - volume(tensors, axes, t, box, row) * words[t, WordColumn.DENSITY])
+        return max(0.0, float(1.0 - volume(tensors, axes, t, box, row) * words[t, WordColumn.DENSITY]))
     if kind == DensityKind.RANDOM:
         if words[t, WordColumn.GRANULE] == 1.0:
             count = int(volume(tensors, axes, t, box, row))
@@ -57,12 +56,12 @@ def empty(
             count = 1
             for axis in range(tensors[t, TensorColumn.N_AXES]):
                 count *= -(-axis_extent(axes, t, axis, box, row) // tensors[t, TensorColumn.GRANULE + axis])
-        return odds[t, count] if count < tensors[t, TensorColumn.ODDS_LENGTH] else 0.0
+        return float(odds[t, count]) if count < tensors[t, TensorColumn.ODDS_LENGTH] else 0.0
     at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, NONE, NONE, box, row, tensors[t, TensorColumn.RELEVANT])
-    return answers[at, 0] if at >= 0 else 0.0
+    return float(answers[at, 0]) if at >= 0 else 0.0
 
 
-@njit(cache=True)
+@kernel
 def fullest(
     tensors: Ints, words: Floats, axes: Ints, keys: Ints, answers: Floats, missing: Ints, n_missing: Ints, t: int,
     box: Ints, row: int,
@@ -75,12 +74,12 @@ def fullest(
     if kind == DensityKind.STRUCTURED:
         return min(size, float(math.ceil(size * words[t, WordColumn.DENSITY] - 1e-9)))
     if kind == DensityKind.RANDOM:
-        return min(size, float(math.ceil(words[t, WordColumn.NONZERO])) * words[t, WordColumn.GRANULE])
+        return min(size, float(math.ceil(words[t, WordColumn.NONZERO]) * words[t, WordColumn.GRANULE]))
     at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, NONE, NONE, box, row, tensors[t, TensorColumn.RELEVANT])
-    return answers[at, 1] if at >= 0 else size
+    return float(answers[at, 1]) if at >= 0 else size
 
 
-@njit(cache=True)
+@kernel
 def empty_of_fullest(kind: int, size: float, nonzeros: float, part: float) -> float:
     """P(empty) of `part` words of a tile of `size` words that holds `nonzeros`."""
     if nonzeros >= size or part + nonzeros > size:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from simsparse.dataflow._arrays import Floats, Ints, LoopColumn, PlaceColumn, RankCode, TensorColumn
 from simsparse.dataflow._dense import kept_inside, volume
+from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow.rounding import NEAR
 
 
-@njit(cache=True)
+@kernel
 def own_loops(relevant: int, loops: Ints, first: int, end: int, own: Ints) -> int:
     """Note the loops over a tensor from `first` to before `end`; gives how many."""
     found = 0
@@ -25,7 +24,7 @@ def own_loops(relevant: int, loops: Ints, first: int, end: int, own: Ints) -> in
     return found
 
 
-@njit(cache=True)
+@kernel
 def deal_out(
     ranks: int, inner_first: bool, kinds: Ints, level: int, t: int, loops: Ints, lower: int, n_own: int, own: Ints,
     fibers: Floats, firsts: Ints, lasts: Ints,
@@ -55,7 +54,7 @@ def deal_out(
                 break
 
 
-@njit(cache=True)
+@kernel
 def fiber_tree(
     tensors: Ints, axes: Ints, places: Ints, kinds: Ints, loops: Ints, n_loops: int, stored: Ints, level: int, t: int,
     extents: Ints, start: Ints, boxes: Ints, own: Ints, firsts: Ints, lasts: Ints, fibers: Floats, spans: Ints,
@@ -63,7 +62,8 @@ def fiber_tree(
 ) -> None:  # fmt: skip
     """Fibers, spans and sub-tiles of each rank of a level; those of the levels inside are known.
 
-    A compressed level hands on its child's tile as it is: the child's ranks are its lower ranks, a child without a format
+    A compressed level hands on its child's tile as it is: the child's ranks are its lower ranks, a child without a
+    format
     counts as one flat rank.
     """
     levels, dims = len(stored), extents.shape[1]
@@ -113,13 +113,13 @@ def fiber_tree(
             spans[level, t, r, d] = 1 if trivial else boxes[0, d]
 
 
-@njit(cache=True)
+@kernel
 def is_trivial(fibers: Floats, level: int, t: int, r: int, ranks: int, inner_first: bool) -> bool:
     """A rank of one coordinate costs nothing, except that from which loops were dealt out."""
     return fibers[level, t, r] == 1.0 and r != (0 if inner_first else ranks - 1)
 
 
-@njit(cache=True)
+@kernel
 def rank_words(
     code: int, above: float, shape: float, span_empty: float, below_empty: float, rounding: int
 ) -> tuple[float, float]:

@@ -49,8 +49,8 @@ class Overflow:
     def __str__(self) -> str:
         over = self.words - self.capacity_words
         return (
-            f"level {self.level} would hold {self.words:,.0f} words of {self.capacity_words:,.0f}, {over:,.0f} too many, "
-            f"most of them of tensor {self.largest}"
+            f"level {self.level} would hold {self.words:,.0f} words of {self.capacity_words:,.0f}, "
+            f"{over:,.0f} too many, most of them of tensor {self.largest}"
         )
 
 
@@ -130,17 +130,6 @@ class Analysis:
             for at, name in enumerate(self.architecture.level_names)
         }
         return {**parts, self.architecture.compute.name: self.total(Total.COMPUTE_ENERGY_PJ) * 1e-12}
-
-    def occupied_words(self, level: str, *, mean: bool = False) -> float:
-        """Words of data that a level holds, metadata included: of the fullest tiles, or on average."""
-        at = self._at(level)
-        storage = self.architecture.levels[at]
-        words = 0.0
-        for t, name in enumerate(self.problem.names):
-            if name not in self.mapping.levels[at].keep:
-                continue
-            words += float(self.result.counts[at, t, Count.OCCUPANCY_MEAN if mean else Count.OCCUPANCY_MAX])
-        return words if storage else 0.0
 
     def overflows(self, *, mean: bool = False) -> tuple[Overflow, ...]:
         """Levels whose capacity is below what they keep, in the worst case or on average."""

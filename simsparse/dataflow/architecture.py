@@ -213,8 +213,8 @@ class Architecture:
     @property
     def area_um2(self) -> float:
         """Of the whole chip."""
-        parts = (*self.levels, self.compute)
-        return sum(part.area_um2 * part.instances for part in parts)
+        storage = sum(level.area_um2 * level.instances for level in self.levels)
+        return storage + self.compute.area_um2 * self.compute.instances
 
     def level(self, name: str) -> Storage:
         """The storage level of a name."""

@@ -22,8 +22,7 @@ class Counter:
 def counters(analysis: Analysis, *, dense: bool = False) -> Iterator[Counter]:
     """All counters, innermost level first; `dense` names them as runs without sparse features do."""
     compute = analysis.architecture.compute.name
-    for name, value in _of_compute(analysis, dense):
-        yield Counter(compute, "", name, value)
+    yield from (Counter(compute, "", name, value) for name, value in _of_compute(analysis, dense))
     for at in range(len(analysis.architecture.levels) - 1, -1, -1):
         level = analysis.architecture.level_names[at]
         yield Counter(level, "", "Cycles", analysis.level_cycles(level))

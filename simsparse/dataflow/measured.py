@@ -62,16 +62,16 @@ class Answers:
         names = self._problem.dim_names
         counts: Numbers = self._sums[t]
         order: list[int] = []
-        for axis in tensor.axes:
-            starts = np.zeros((1,) * len(axis), np.int64)
+        for terms in tensor.axes:
+            starts = np.zeros((1,) * len(terms), np.int64)
             extent = 1
-            for k, (dim, coefficient) in enumerate(axis):
+            for k, (dim, coefficient) in enumerate(terms):
                 d = names.index(dim)
                 places = np.arange(self._extents[d] // box[d]) * box[d] * coefficient
-                starts = starts + places.reshape([-1 if j == k else 1 for j in range(len(axis))])
+                starts = starts + places.reshape([-1 if j == k else 1 for j in range(len(terms))])
                 extent += coefficient * (int(box[d]) - 1)
                 order.append(d)
-            at = len(order) - len(axis)
+            at = len(order) - len(terms)
             counts = counts.take(starts + extent, axis=at) - counts.take(starts, axis=at)
         shaped = counts.transpose(np.argsort(order))
         full = [1] * len(self._extents)
@@ -95,7 +95,7 @@ class Answers:
         """Fraction of accesses to the target (of operations, if None) that meet a nonzero in each of `others`."""
         factors: list[Floats] = []
         certain = 1.0
-        for c, tensor in enumerate(self._problem.tensors):
+        for c in range(len(self._problem.tensors)):
             if not others >> c & 1:
                 continue
             if c in self._masks:
@@ -149,7 +149,8 @@ def hypergeometric(units: float, nonzero: float, drawn: int) -> Floats:
         odds[k] = _log_choose(nonzero, k) + _log_choose(units - nonzero, drawn - k)
     inside = odds[low : high + 1]
     inside[:] = np.exp(inside - inside.max())
-    return odds / inside.sum()
+    normal: Floats = odds / inside.sum()
+    return normal
 
 
 def _log_choose(n: float, k: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +85,9 @@ class Prepared:
 
     def run(self, loops: Ints, stored: Ints) -> Counts:
         """Evaluate one mapping; answer what the compiled code asks and evaluate again until it asks nothing."""
-        from simsparse.dataflow._cost import evaluate
+        from simsparse.dataflow import _cost
 
+        evaluate: Callable[..., None] = _cost.evaluate
         scratch, result = self.scratch(len(loops)), self.counts()
         while True:
             asked = self.asked()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-from numba import njit
+from simsparse.dataflow._kernel import kernel
 
 # Sums of doubles end a little beside the integer they mean; what is this near counts as that integer.
 NEAR = 2e-7
@@ -22,7 +22,7 @@ class Rounding(IntEnum):
     SPARSELOOP = 1
 
 
-@njit(cache=True)
+@kernel
 def down(value: float, rounding: int) -> float:
     """The integer below, or the value itself in `EXACT`."""
     if rounding == 0:
@@ -30,7 +30,7 @@ def down(value: float, rounding: int) -> float:
     return float(math.floor(value + NEAR))
 
 
-@njit(cache=True)
+@kernel
 def up(value: float, rounding: int) -> float:
     """The integer above, or the value itself in `EXACT`."""
     if rounding == 0:
@@ -38,7 +38,7 @@ def up(value: float, rounding: int) -> float:
     return float(math.ceil(value - NEAR))
 
 
-@njit(cache=True)
+@kernel
 def six_digits(value: float, rounding: int) -> float:
     """The nearest multiple of a millionth, or the value itself in `EXACT`."""
     if rounding == 0:
