@@ -233,7 +233,7 @@ def test_the_tile_search_finds_what_trying_all_tiles_finds() -> None:
                 if split > 1 and (blocks * split > 4 * 108 or row[Map.K] < split * 256):
                     continue
                 row[[Map.TILE_M, Map.TILE_N, Map.SPLIT_K]] = tile_m, tile_n, split
-                row[Map.RESIDENT] = resident_blocks(tile_m, tile_n, machine.card)
+                row[Map.RESIDENT] = resident_blocks(tile_m, tile_n, row[Map.K], machine.card)
                 best = min(best, product_terms(row, machine.card, np.empty(WORK_WIDTH), np.inf))
         assert found == best
 

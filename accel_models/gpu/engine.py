@@ -59,14 +59,14 @@ SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
 @compiled
-def resident_blocks(tile_m: float, tile_n: float, card: Floats) -> float:
+def resident_blocks(tile_m: float, tile_n: float, k: float, card: Floats) -> float:
     """Thread blocks an SM holds at once.
 
-    Registers hold fp32 accumulators, and half as many again for fragments; shared memory four stages of 64 bytes along
-    the reduction.
+    Registers hold fp32 accumulators, and half as many again for fragments; shared memory up to four stages of 32
+    values of 16 bits along the reduction.
     """
     by_registers = np.floor(card[REGISTERS] / (1.5 * tile_m * tile_n + 2048.0))
-    by_smem = np.floor(card[SMEM_BYTES] / (4.0 * 64.0 * (tile_m + tile_n)))
+    by_smem = np.floor(card[SMEM_BYTES] / (2.0 * min(k, 128.0) * (tile_m + tile_n)))
     return float(min(max(min(by_registers, by_smem), 1.0), 8.0))
 
 
@@ -137,13 +137,15 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     smem_bytes = warps * (side_m * row[A_BYTES] + side_n * b_bytes) * k + load
     smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * clock)
     stored = tile_m * tile_n * row[C_BYTES]
-    l2_bytes = load / min(card[MULTICAST], blocks_m * blocks_n) + stored
+    # Blocks of a cluster share one operand, the more of them there are.
+    shared = 2.0 * blocks_m * blocks_n / (blocks_m * blocks_n + 1.0)
+    l2_bytes = load / (min(card[MULTICAST], shared) if row[MENU] == 0.0 else 1.0) + stored
     # An SM takes at most 64 bytes a clock; all of them share what L2 delivers.
     l2 = l2_bytes / (min(64.0, card[L2_RATE] / busy) * clock)
     issue = tile_m * k * row[ISSUE] / clock
 
     core = core_seconds(mma, smem, l2, issue, card[OVERLAP])
-    # Other blocks of the SM hide a part of the ends of a tile. A round's results go to L2 if it has room for them.
+    # Resident blocks begin and end together. A round's results go to L2 if it has room for them.
     together = busy * stored
     rate = card[L2_RATE] * clock if together <= 0.25 * card[L2_BYTES] else card[DRAM_RATE] * row[DRAM_FRACTION]
     fill = np.ceil(rounds / row[RESIDENT]) * (card[FILL_S] + together / rate)
@@ -196,7 +198,7 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             if (tile_m >= 2.0 * row[M] and tile_m > 16.0) or (tile_n >= 2.0 * row[N] and tile_n > 16.0):
                 continue
             row[TILE_M], row[TILE_N] = tile_m, tile_n
-            row[RESIDENT] = resident_blocks(tile_m, tile_n, card)
+            row[RESIDENT] = resident_blocks(tile_m, tile_n, row[K], card)
             blocks = np.ceil(row[M] / tile_m) * np.ceil(row[N] / tile_n) * row[BATCH]
             # Who takes the largest tile that fills the SMs splits the reduction only if none does.
             most_blocks = card[SM_COUNT] * (4.0 if row[LARGEST] == 0.0 or blocks < card[SM_COUNT] else 0.0)
@@ -210,7 +212,7 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             if row[LARGEST] > 0.0 and blocks >= card[SM_COUNT]:
                 break
         row[TILE_M], row[TILE_N], row[SPLIT_K] = TILES[best_tile, 0], TILES[best_tile, 1], best_split
-        row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], card)
+        row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], row[K], card)
         times[i] = best
     return times
 

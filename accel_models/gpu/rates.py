@@ -30,7 +30,7 @@ class Rates:
         simt = full[COMPUTE_TYPES.index("fp32")]
         on_tensor_cores = np.array([name != "fp32" for name in COMPUTE_TYPES])
         self._tensor = np.array([full, half]) * on_tensor_cores
-        # Types that CUDA cores multiply: fp32, and the 16-bit ones (bf16 since 8.0), widened for an fp32 accumulator and
+        # Types that CUDA cores multiply: fp32 and the 16-bit ones (bf16 since 8.0), widened for an fp32 accumulator and
         # two to a lane for one of their own.
         capability = capability_of(spec)
         types = ("fp32", "fp16", "bf16") if capability >= 8.0 else ("fp32", "fp16")
