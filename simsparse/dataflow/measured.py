@@ -136,7 +136,7 @@ def occupancies(density: Density, shape: tuple[int, ...], words: int, rounding: 
     granule = density.granule(shape)
     size = math.prod(granule)
     units = math.prod(-(-extent // g) for extent, g in zip(shape, granule, strict=True))
-    drawn = -(-words // size)
+    drawn = min(units, -(-words // size))  # what a tile has beyond the tensor is padding
     nonzero = density.nonzero_of(units, rounding)
     return size * np.arange(drawn + 1.0), hypergeometric(units, nonzero, drawn)
 
@@ -145,16 +145,16 @@ def hypergeometric(units: float, nonzero: float, drawn: int) -> Floats:
     """P(k nonzeros among `drawn` of `units`) for k = 0 … drawn; `nonzero` need not be whole."""
     odds = np.zeros(drawn + 1)
     low, high = max(0, math.ceil(drawn - (units - nonzero) - 1e-9)), min(drawn, math.floor(nonzero + 1e-9))
-    for k in range(low, high + 1):
-        odds[k] = _log_choose(nonzero, k) + _log_choose(units - nonzero, drawn - k)
-    inside = odds[low : high + 1]
-    inside[:] = np.exp(inside - inside.max())
-    normal: Floats = odds / inside.sum()
-    return normal
-
-
-def _log_choose(n: float, k: float) -> float:
-    return math.lgamma(n + 1.0) - math.lgamma(k + 1.0) - math.lgamma(max(n - k, 0.0) + 1.0)
+    if low > high:  # all of the tensor is drawn: its nonzeros, or the whole numbers beside them
+        odds[high : low + 1] = low - nonzero, nonzero - high
+        return odds
+    k = np.arange(low, high, dtype=np.float64)
+    # Each step from k to k + 1 turns one zero that was drawn into a nonzero.
+    steps = np.log((nonzero - k) * (drawn - k)) - np.log((k + 1.0) * (units - nonzero - drawn + k + 1.0))
+    likely = np.concatenate(([0.0], np.cumsum(steps)))
+    inside = np.exp(likely - likely.max())
+    odds[low : high + 1] = inside / inside.sum()
+    return odds
 
 
 def _lanes(words: Floats, odds: Floats, lanes: int) -> tuple[float, float, float]:
