@@ -283,4 +283,4 @@ def combine(
             on_clock *= scale
         energies[i, last] = card[IDLE_W] * time_s
         latency_s[i], dynamic_j[i] = time_s, on_clock + others
-        bound[i] = np.argmax(row[: T_POWER + 1])
+        bound[i] = T_POWER if row[T_POWER] > 0.0 else np.argmax(row[:T_POWER])

@@ -20,6 +20,7 @@ BLOCK_ROWS = 64.0
 # Patterns that may imply 2:4.
 GROUPED = (PatternKind.NM, PatternKind.NMV, PatternKind.VNM, PatternKind.MEASURED)
 NOT_24 = "the pattern does not imply 2:4"
+NO_CONVOLUTION = "the kernel runs no convolutions"
 
 
 class SemiStructured(ProductKernel):
@@ -99,6 +100,7 @@ class Venom(ProductKernel):
         """More than 2 of 4, mixed types."""
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
+        yield problem[:, C.CONV_REUSE] > 1.0, NO_CONVOLUTION
         yield pattern_of(problem)[:, P.N] > 2, "more than 2 of 4 chosen columns are kept"
 
     def rate(self, problem: Floats) -> Floats:
@@ -136,6 +138,7 @@ class NmCudaCores(ProductKernel):
         """Mixed types, nothing kept."""
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
+        yield problem[:, C.CONV_REUSE] > 1.0, NO_CONVOLUTION
         yield pattern_of(problem)[:, P.N] < 1, "nothing is kept"
 
     def rate(self, problem: Floats) -> Floats:

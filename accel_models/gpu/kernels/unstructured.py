@@ -9,7 +9,7 @@ import numpy as np
 from accel_models.gpu.columns import Map
 from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
-from accel_models.gpu.kernels.structured import BLOCK_ROWS
+from accel_models.gpu.kernels.structured import BLOCK_ROWS, NO_CONVOLUTION
 from simsparse.formats import stored_bits
 from simsparse.machine import Refusal, is_any
 from simsparse.occupancy import occupied, row_imbalance
@@ -43,6 +43,7 @@ class SparseKernel(ProductKernel):
         yield from super().refusals(problem)
         yield mixed_types(problem), ONE_TYPE
         yield problem[:, C.A_IS_WEIGHT] <= 0, "the sparse operand is no weight"
+        yield problem[:, C.CONV_REUSE] > 1.0, NO_CONVOLUTION
 
 
 class FlashLlm(SparseKernel):
