@@ -304,9 +304,9 @@ class Executor:
         told = [name for name in inputs if self._compressed(self._keeps(name)[-1], name)]
         for served, values in self.done:
             zeros = [name for name in inputs if not values[name]]
-            if any(served[name].dead for name in inputs):
-                self.operations["never"] += 1
-            elif len(told) == len(inputs) == len(zeros) and not self._any_own(inputs):
+            if any(served[name].dead for name in inputs) or (
+                len(told) == len(inputs) == len(zeros) and not self._any_own(inputs)
+            ):
                 self.operations["never"] += 1
             elif zeros and compute.skipping and told:
                 self.operations["skipped"] += 1

@@ -7,8 +7,9 @@ from enum import Enum
 
 from simsparse.dataflow._arrays import Count, Counts, Total
 from simsparse.dataflow.architecture import Architecture
+from simsparse.dataflow.explain import Explanation, explain
 from simsparse.dataflow.mapping import Mapping
-from simsparse.dataflow.prepared import prepare
+from simsparse.dataflow.prepared import Prepared, prepare
 from simsparse.dataflow.problem import Problem
 from simsparse.dataflow.rounding import Rounding
 from simsparse.errors import InputError
@@ -70,11 +71,19 @@ class Analysis:
         All counts as arrays.
     """
 
-    problem: Problem
-    architecture: Architecture
     mapping: Mapping
-    rounding: Rounding
+    prepared: Prepared
     result: Counts
+
+    @property
+    def problem(self) -> Problem:
+        """What is computed."""
+        return self.prepared.problem
+
+    @property
+    def architecture(self) -> Architecture:
+        """What it runs on."""
+        return self.prepared.architecture
 
     @property
     def cycles(self) -> float:
@@ -131,6 +140,16 @@ class Analysis:
         }
         return {**parts, self.architecture.compute.name: self.total(Total.COMPUTE_ENERGY_PJ) * 1e-12}
 
+    def explain(self, level: str, tensor: str, count: Count) -> Explanation:
+        """Which loops multiply into a count of reads, fills or updates.
+
+        Raises
+        ------
+        InputError, UnknownNameError
+            For a count that is none of these, or a level or tensor that there is not.
+        """
+        return explain(self, level, tensor, count)
+
     def overflows(self, *, mean: bool = False) -> tuple[Overflow, ...]:
         """Levels whose capacity is below what they keep, in the worst case or on average."""
         found = []
@@ -164,7 +183,7 @@ def analyze(
     mode = rounding if isinstance(rounding, Rounding) else _rounding(rounding)
     mapping.check(problem, architecture)
     prepared = prepare(problem, architecture, mode)
-    analysis = Analysis(problem, architecture, mapping, mode, prepared.run(*mapping.arrays(problem)))
+    analysis = Analysis(mapping, prepared, prepared.run(*mapping.arrays(problem)))
     _check_instances(analysis)
     return analysis
 

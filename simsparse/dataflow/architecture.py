@@ -39,14 +39,16 @@ class Rank:
     Attributes
     ----------
     format : RankFormat
-    metadata_bits, payload_bits : float
-        Bits of one metadata word (bit of a mask, coordinate, run) and of one payload (offset).
+    metadata_bits : float
+        Bits of one metadata word (bit of a mask, coordinate, run); a rank that compresses must say it.
+    payload_bits : float
+        Bits of one payload (offset).
     dims : frozenset of str
         Dimensions whose neighbouring loops this rank flattens; empty: it takes one loop.
     """
 
     format: RankFormat
-    metadata_bits: float = 0.0
+    metadata_bits: float | None = None
     payload_bits: float = 0.0
     dims: frozenset[str] = frozenset()
 
@@ -161,7 +163,9 @@ def _check_format(level: str, tensor: str, layout: TensorFormat) -> None:
         raise InputError(f"format of tensor {tensor} at level {level} has no rank, expected at least one")
     for index, rank in enumerate(layout.ranks):
         where = f"rank {len(layout.ranks) - 1 - index} ({rank.format.value}) of tensor {tensor} at level {level}"
-        for label, bits in (("metadata", rank.metadata_bits), ("payload", rank.payload_bits)):
+        if rank.format.compresses and rank.metadata_bits is None:
+            raise InputError(f"{where} has no metadata width, expected metadata_bits")
+        for label, bits in (("metadata", rank.metadata_bits or 0.0), ("payload", rank.payload_bits)):
             if not bits >= 0 or math.isinf(bits):
                 raise InputError.expected(f"{label} width of {where}", bits, "0 or more bits")
 

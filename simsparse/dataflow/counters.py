@@ -108,7 +108,7 @@ def _of_metadata(analysis: Analysis, level: str, tensor: str) -> Iterator[tuple[
             bits = 0.0
             for index, rank in enumerate(ranks):
                 at = len(ranks) - 1 - index
-                for part, width in ((Part.METADATA, rank.metadata_bits), (Part.PAYLOAD, rank.payload_bits)):
+                for part, width in ((Part.METADATA, rank.metadata_bits or 0.0), (Part.PAYLOAD, rank.payload_bits)):
                     words = analysis.metadata(level, tensor, at, state, access, part)
                     rows.append((f"{name} rank{at} {part.name.lower()}", words))
                     bits += words * width

@@ -188,7 +188,7 @@ def _format_arrays(problem: Problem, architecture: Architecture) -> tuple[Ints, 
                         where = f"dimension of rank {r} of tensor {name} at level {level.name}"
                         raise InputError.expected(where, dim, f"one of {', '.join(bit)}")
                 kinds[at, t, r] = rank.format.code, sum(bit[dim] for dim in rank.dims)
-                bits[at, t, r] = rank.metadata_bits, rank.payload_bits
+                bits[at, t, r] = rank.metadata_bits or 0.0, rank.payload_bits
     return places, kinds, bits
 
 

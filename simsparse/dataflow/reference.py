@@ -145,7 +145,7 @@ def _storage(level: Json, sparse: Json, energies: Json, areas: Json) -> Storage:
             energies["raw_pJ"].get(name, {}), built_in_pj(level["technology"], level["storage_width_bits"], lines)
         ),
         area_um2=areas.get(name, 0.0),
-        formats={tensor: _format(layout) for tensor, layout in sparse.get("formats", {}).items()},
+        formats={tensor: _format(layout, level) for tensor, layout in sparse.get("formats", {}).items()},
         actions=tuple(_action(action) for action in sparse.get("actions", ())),
     )
 
@@ -154,10 +154,12 @@ def _rate(value: float | None) -> float:
     return math.inf if value is None else float(value)
 
 
-def _format(layout: Json) -> TensorFormat:
+def _format(layout: Json, level: Json) -> TensorFormat:
     ranks = tuple(
         Rank(
-            RankFormat(rank["format"]), rank.get("metadata_bits", 0), rank.get("payload_bits", 0),
+            RankFormat(rank["format"]),
+            rank.get("metadata_bits", 1 if rank["format"] == "B" else level["metadata_default_word_bits"]),
+            rank.get("payload_bits", 0),
             frozenset(dim for group in rank.get("flatten", ()) for dim in group),
         )
         for rank in layout["ranks_outer_to_inner"]
