@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from simsparse.errors import InputError
@@ -53,11 +53,33 @@ class Comparison:
                 "dense_energy_j": result.dense_energy_j,
                 "energy_gain": result.energy_gain,
                 "bound": result.bound,
+                "memory_fits": result.footprint.fits,
                 "reason": reason(result),
             }
             for line in self.results
             for pattern, result in zip(self.patterns, line, strict=True)
         ]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader has to know before trusting the figures: one sentence a machine."""
+        return tuple(text for line in self.results for text in self._of_machine(line))
+
+    def _of_machine(self, line: Sequence[Result]) -> Iterator[str]:
+        over = [
+            f"{pattern} {result.footprint.total_bytes / 1e9:.3g} GB"
+            for pattern, result in zip(self.patterns, line, strict=True)
+            if not result.footprint.fits
+        ]
+        if not over:
+            yield from line[0].warnings
+        else:
+            have = line[0].footprint.memory_bytes / 1e9
+            yield f"does not fit {line[0].machine}, which has {have:.3g} GB: {', '.join(over)}"
+
+    def fit(self, machine: int) -> bool:
+        """Whether every pattern fits the memory of a machine, by its place in `machines`."""
+        return all(result.footprint.fits for result in self.results[machine])
 
     def columns(self) -> dict[str, list[object]]:
         """The rows as columns."""

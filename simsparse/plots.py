@@ -308,7 +308,10 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
                 rotation=90 if width < 0.12 else 0,
             )  # fmt: skip
     ax.axhline(1.0, color="black", linewidth=1.0, linestyle="--", zorder=3)
-    ax.set_xticks(centre, comparison.machines, fontsize=9)
+    names = [
+        name if comparison.fit(index) else f"{name}\ndoes not fit" for index, name in enumerate(comparison.machines)
+    ]
+    ax.set_xticks(centre, names, fontsize=9)
     ax.set_ylabel("speedup over dense")
     ax.set_ylim(0, float(height.max()) * 1.15)
     ax.spines[["top", "right"]].set_visible(False)

@@ -183,8 +183,8 @@ def result_html(result: Result) -> str:
     return f"<p><b>{name}</b></p><table>{totals}</table><table><tr>{head}</tr>{cells}</table>"
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Speedup and reason of each pattern on each machine."""
+def comparison_table(comparison: Comparison) -> RenderableType:
+    """Speedup and reason of each pattern on each machine, and warnings below."""
     rows = [
         (
             row["machine"],
@@ -196,9 +196,11 @@ def comparison_table(comparison: Comparison) -> Table:
         )
         for row in comparison.rows()
     ]
-    return table(
-        ("machine", "pattern", "time", "speedup", "energy", "reason"), rows, right=("time", "speedup", "energy")
-    )
+    titles = ("machine", "pattern", "time", "speedup", "energy", "reason")
+    parts: list[RenderableType] = [table(titles, rows, right=("time", "speedup", "energy"))]
+    if comparison.warnings:
+        parts.append(_lines(("warning", text) for text in comparison.warnings))
+    return _spaced(parts)
 
 
 def _number(value: object) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsparse.capacity import Footprint
+from simsparse.capacity import Footprint, footprint
 from simsparse.errors import InputError
 from simsparse.plan import COMPUTE_TYPES, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance, Roofs
 from simsparse.workload import Workload
@@ -171,12 +171,23 @@ class Result:
         if not memory.fits:
             need, have = memory.total_bytes / 1e9, memory.memory_bytes / 1e9
             found.append(
-                f"needs {need:.1f} GB, {self.machine} has {have:.1f} GB; the largest batch that fits is "
+                f"needs {need:.3g} GB, {self.machine} has {have:.3g} GB; the largest batch that fits is "
                 f"{memory.largest_batch}"
+            )
+        elif (dense := self._baseline_footprint) is not None and not dense.fits:
+            need, have = dense.total_bytes / 1e9, dense.memory_bytes / 1e9
+            found.append(
+                f"the baseline needs {need:.3g} GB, {self.machine} has {have:.3g} GB: it could not run, its time is "
+                f"what it would take"
             )
         if not self.workload.weights and self.footprint.total_bytes == 0:
             found.append("the workload lists no weights: memory was not checked")
         return tuple(found)
+
+    @cached_property
+    def _baseline_footprint(self) -> Footprint | None:
+        plan = self.baseline.plan
+        return None if plan.workload is None else footprint(plan.workload, plan, self.footprint.memory_bytes)
 
     def columns(self) -> dict[str, list[object]]:
         """The rows as plain columns, one list per figure; what every table and file is made of."""

@@ -132,6 +132,17 @@ class TestOthers:
         ]
         assert b"<svg" in (tmp_path / "bars.svg").read_bytes()
 
+    def test_compare_says_what_does_not_fit(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("toy_machine.Toy.memory_bytes", 25e6)
+        arguments = ["compare", "toy-model", "--on", "toy", "--patterns", "dense,2:4"]
+        data = run_json(capsys, *arguments)
+        assert [row["memory_fits"] for row in data["rows"]] == [False, True]
+        assert data["warnings"] == ["does not fit toy, which has 0.025 GB: dense 0.0336 GB"]
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.count("warning  does not fit toy") == 1
+
     def test_extract(self, capsys: pytest.CaptureFixture[str]) -> None:
         data = run_json(capsys, "extract", "toy-model", "--seq", "3", "--batch", "2")
         assert (data["parameters"], data["flops"]) == (4 * 1024 * 4096, 4 * 2 * 6 * 1024 * 4096)
@@ -278,6 +289,6 @@ def test_version_and_bare_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"simsparse {simsparse.__version__}\n"
     assert main([]) == 0
     names = {"simulate", "compare", "extract", "gemm", "formats", "workloads", "machines", "patterns", "sweep",
-             "validate", "diff"}  # fmt: skip
+             "validate", "diff", "dataflow"}  # fmt: skip
     assert names <= set(capsys.readouterr().out.split())
     assert names == set(typer.main.get_command(app).commands)

@@ -139,6 +139,14 @@ def test_speedup_bars_are_the_speedups(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({bar.get_hatch() for group in drawn.values() for bar in group}) == 3
 
 
+def test_a_machine_whose_memory_is_too_small_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toy_machine.Toy.memory_bytes", 25e6)
+    patterns = ["dense", "2:4"]
+    comparison = Comparison.of(simsparse.compare("toy-model", ["toy"], patterns), patterns)
+    (ax,) = plots.speedup_bars(comparison).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["toy\ndoes not fit"]
+
+
 def test_waterfall_climbs_to_the_latency(sparse: Result) -> None:
     figure = plots.waterfall(sparse)
     (ax,) = figure.axes

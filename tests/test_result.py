@@ -108,6 +108,12 @@ def test_capacity_warns_and_names_the_batch_that_fits(monkeypatch: pytest.Monkey
     assert f"the largest batch that fits is {most}" in over.warnings[0]
 
 
+def test_a_baseline_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy_machine.Toy, "memory_bytes", 25e6)
+    (warning,) = run("2:4").warnings
+    assert warning.startswith("the baseline needs 0.0377 GB, toy has 0.025 GB: it could not run")
+
+
 def test_rich_and_html_take_names_literally() -> None:
     result = run()
     hostile = replace(result, machine="[red]<b>&")

@@ -124,7 +124,9 @@ def compare(
 
     comparison = Comparison.of(results, [pattern.text for pattern in wanted])
     report = Report(
-        lambda: comparison_table(comparison), lambda: dumps({"rows": comparison.rows()}), comparison.columns
+        lambda: comparison_table(comparison),
+        lambda: dumps({"rows": comparison.rows(), "warnings": list(comparison.warnings)}),
+        comparison.columns,
     )
     pictures = {}
     if plot is not None:
