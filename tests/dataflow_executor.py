@@ -162,8 +162,8 @@ class Executor:
                 self.done.append(({name: served[-1] for name, served in serving.items()}, values))
 
     def _open(
-        self, open_: dict[tuple[int, str, tuple[int, ...], object, Word], Delivery], parent: int, tensor: str, keeps: list[int],
-        index: list[int], spatial: list[int], word: Word,
+        self, open_: dict[tuple[int, str, tuple[int, ...], object, Word], Delivery], parent: int, tensor: str,
+        keeps: list[int], index: list[int], spatial: list[int], word: Word,
     ) -> Delivery | None:  # fmt: skip
         """The delivery that brought a word into `parent`."""
         where = keeps.index(parent)
@@ -224,7 +224,7 @@ class Executor:
             total[1] += payload
 
     def tree(self, level: int, tensor: str, layout: TensorFormat, index: list[int]) -> list[tuple[float, float]]:
-        """Metadata and payloads of each rank (0 innermost), each rank being one loop over the tensor, inner ones first."""
+        """Metadata and payloads of each rank (0 innermost), each being one loop over the tensor, inner ones first."""
         dims = self.problem.tensor(tensor).dims
         loops = [i for i, (at, loop) in enumerate(self.nest) if at >= level and loop.dim in dims and loop.factor > 1]
         ranks = list(reversed(layout.ranks))
@@ -243,7 +243,7 @@ class Executor:
             innermost = r
             outer = [i for higher in range(len(ranks) - 1, r, -1) for i in groups[higher]]
             below = [i for lower in range(r) for i in groups[lower]]
-            full = occupied = shape_sum = 0
+            full = occupied = 0
             for up in itertools.product(*(range(self.nest[i][1].factor) for i in outer)):
                 children = 0
                 for own in itertools.product(*(range(self.nest[i][1].factor) for i in groups[r])):
@@ -254,7 +254,6 @@ class Executor:
                             point[self.nest[i][1].dim] += value * self.steps[i]
                         hit = hit or self._nonzero(tensor, self._word(tensor, point))
                     children += hit
-                    shape_sum += 0
                 if children:
                     full += 1
                     occupied += children
@@ -304,9 +303,8 @@ class Executor:
         told = [name for name in inputs if self._compressed(self._keeps(name)[-1], name)]
         for served, values in self.done:
             zeros = [name for name in inputs if not values[name]]
-            if any(served[name].dead for name in inputs) or (
-                len(told) == len(inputs) == len(zeros) and not self._any_own(inputs)
-            ):
+            both_absent = len(told) == len(inputs) == len(zeros) and not self._any_own(inputs)
+            if both_absent or any(served[name].dead for name in inputs):
                 self.operations["never"] += 1
             elif zeros and compute.skipping and told:
                 self.operations["skipped"] += 1

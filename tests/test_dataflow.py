@@ -38,13 +38,19 @@ BITMASK = TensorFormat((Rank(RankFormat.UNCOMPRESSED), Rank(RankFormat.BITMASK, 
 COORDINATE = TensorFormat((Rank(RankFormat.UNCOMPRESSED), Rank(RankFormat.COORDINATE, 8)))
 
 
-def machine(layout: TensorFormat | None = None, actions: tuple[Action, ...] = (), **buffer: float) -> Architecture:
+def machine(
+    layout: TensorFormat | None = None, actions: tuple[Action, ...] = (), capacity_words: float = 512
+) -> Architecture:
     """DRAM, a buffer, a row of 8 MACs."""
     formats = {"A": layout} if layout else {}
-    outer = Storage("DRAM", word_bits=8, block_words=8, energies=StorageEnergies({"read": 100.0, "write": 100.0}),
-                    formats=formats, metadata_width_bits=8, read_words_per_cycle=4, write_words_per_cycle=4)  # fmt: skip
-    inner = Storage("Buffer", word_bits=8, energies=StorageEnergies({"read": 1.0, "write": 1.0}), formats=formats,
-                    metadata_width_bits=8, actions=actions, **{"capacity_words": 512.0, **buffer})  # type: ignore[arg-type]  # fmt: skip
+    far, near = (StorageEnergies({"read": price, "write": price}) for price in (100.0, 1.0))
+    outer = Storage(
+        "DRAM", block_words=8, energies=far, formats=formats, metadata_width_bits=8, read_words_per_cycle=4,
+        write_words_per_cycle=4,
+    )  # fmt: skip
+    inner = Storage(
+        "Buffer", capacity_words=capacity_words, energies=near, formats=formats, metadata_width_bits=8, actions=actions
+    )
     return Architecture((outer, inner), Compute(instances=8, mesh_x=8, energies=ComputeEnergies({"mac_random": 0.5})))
 
 
@@ -121,10 +127,8 @@ def test_traffic_falls_with_the_size_of_the_tile() -> None:
 
 
 def test_overflow_names_level_tensor_and_words() -> None:
-    fits, overflows = (
-        analyze(Problem.gemm(16, 16, 16), machine(capacity_words=words), tiled(16, 16, 4)).overflows()
-        for words in (384, 300)
-    )
+    mapping = tiled(16, 16, 4)
+    fits, overflows = (analyze(GEMM, machine(capacity_words=words), mapping).overflows() for words in (384, 300))
     assert fits == ()
     assert [str(overflow) for overflow in overflows] == [
         "level Buffer would hold 384 words of 300, 84 too many, most of them of tensor C"
@@ -278,8 +282,14 @@ def _with(at: int, **changes: object) -> Mapping:
 
 GEMM = Problem.gemm(16, 16, 16)
 BAD = [
-    (GEMM, machine(), _with(0, temporal=(Loop("M", 3),)), "factors of dimension M multiply to 12, expected its bound 16"),
-    (GEMM, machine(), _with(1, temporal=(Loop("Q", 3),)), "dimension of a loop at level Buffer is 'Q', expected one of M, N"),
+    (
+        GEMM, machine(), _with(0, temporal=(Loop("M", 3),)),
+        "factors of dimension M multiply to 12, expected its bound 16",
+    ),
+    (
+        GEMM, machine(), _with(1, temporal=(Loop("Q", 3),)),
+        "dimension of a loop at level Buffer is 'Q', expected one of M, N, K",
+    ),
     (GEMM, machine(), _with(1, keep=()), "level Buffer keeps nothing"),
     (GEMM, machine(), _with(1, keep=("D",)), "tensor at level Buffer is 'D', expected one of A, B, C"),
     (
@@ -297,7 +307,8 @@ BAD = [
         "dimension of rank 0 of tensor A at level DRAM is 'Q', expected one of M, N, K",
     ),
     (
-        GEMM, machine(), _with(1, spatial=(Loop("K", 4, LoopKind.X), Loop("M", 4, LoopKind.X)), temporal=(Loop("N", 4),)),
+        GEMM, machine(),
+        _with(1, spatial=(Loop("K", 4, LoopKind.X), Loop("M", 4, LoopKind.X)), temporal=(Loop("N", 4),)),
         "instances of MAC that the mapping uses is 16.0, expected at most 8",
     ),
 ]  # fmt: skip
@@ -313,11 +324,11 @@ def test_bad_input_is_one_sentence(
 
 
 def test_bad_parts_are_refused() -> None:
-    with pytest.raises(InputError, match="rank 0 .CP. of tensor A at level L has no metadata width"):
+    with pytest.raises(InputError, match=r"rank 0 .CP. of tensor A at level L has no metadata width"):
         Storage("L", formats={"A": TensorFormat((Rank(RankFormat.COORDINATE),))})
-    with pytest.raises(InputError, match="shape of the mask of tensor A is .2, 2., expected .16, 16."):
+    with pytest.raises(InputError, match=r"shape of the mask of tensor A is .2, 2., expected .16, 16."):
         Problem.gemm(16, 16, 16, a=ActualData(np.ones((2, 2), bool)))
-    with pytest.raises(InputError, match="density is 1.5, expected a fraction from 0 to 1"):
+    with pytest.raises(InputError, match=r"density is 1.5, expected a fraction from 0 to 1"):
         UniformRandom(1.5)
     with pytest.raises(InputError, match="axis of tensor A is 'Q', expected one of M"):
         Problem((("M", 2),), (Operand("A", ((("Q", 1),),)),), "A")

@@ -189,7 +189,7 @@ def test_actual_data_equals_the_walk(rng: random.Random, levels: int, acting: bo
     architecture = _architecture(_sparse_levels(rng, problem, mapping, acting), compute)
     analysis = analyze(problem, architecture, mapping)
     walked = Executor(problem, architecture, mapping, masks)
-    # The first write of a word needs no read, and which words that spares depends on the mask: outputs' reads in the mean.
+    # The first write of a word needs no read; which words that spares depends on the mask: outputs' reads in the mean.
     _compare(analysis, walked, outputs_reads=not acting)
     if not acting:
         _compare_metadata(analysis, walked)
