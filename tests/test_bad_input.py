@@ -6,6 +6,7 @@ import json
 import math
 import os
 import string
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from simsparse.errors import InputError, SimsparseError
 from simsparse.products import Style, read_products
 from simsparse.registry import load_spec
 
+ROOT = Path(__file__).resolve().parents[1]
 TOY = ["simulate", "toy-model", "--on", "toy"]
 GEMM = ["gemm", "64", "64", "64", "--on", "toy"]
 A100 = ["gemm", "64", "64", "64", "--on", "a100-sxm-80gb"]
@@ -288,3 +290,32 @@ def test_any_table_is_products_or_an_input_error(tmp_path_factory: pytest.TempPa
         assert "fuzzed.csv" in str(products)
     else:
         assert products.extents[0] == (1, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}', "is naming 'model-00001-of-00002.safetensors'"),
+        ('{"weight_map": {"a": "../../../etc/passwd"}}', "is naming '../../../etc/passwd', expected a .safetensors"),
+        ('{"weight_map": 3}', "is without a weight_map from tensors to files"),
+        ("{", "is no valid JSON"),
+    ],
+)
+def test_an_index_without_its_weights_is_not_priced_as_dense(
+    index: str, says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_bytes((ROOT / "workloads/configs/gpt2.json").read_bytes())
+    (model / "model.safetensors.index.json").write_text(index)
+    found = complaint(["extract", "model"], capsys)
+    assert says in found
+    assert "model.safetensors.index.json" in found
+
+
+def test_onnx_without_its_package_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    said = complaint(["simulate", "model.onnx", "--on", "a100-sxm-80gb"], capsys)
+    assert said == "simsparse: workload 'model.onnx' needs ONNX, expected the extra onnx to be installed\n"

@@ -10,6 +10,7 @@ masks are counted as full.
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from dataclasses import dataclass, replace
@@ -267,10 +268,14 @@ def load_onnx(
     Raises
     ------
     InputError
-        If the file is no valid model, or shapes stay unknown.
+        If the file is no valid model, shapes stay unknown, or the package onnx is not installed.
     UnsupportedError
         For ops that hide products.
     """
+    try:
+        importlib.import_module("onnx")
+    except ImportError:
+        raise InputError(f"workload {str(path)!r} needs ONNX, expected the extra onnx to be installed") from None
     graph = read_graph(path, batch=batch, seq=seq)
     floats = read_dtype(dtype) if dtype is not None else None
     reader = _Reader(graph, floats)

@@ -30,6 +30,7 @@ STORED_TYPES = {
 BIT_FLOATS = frozenset({"BF16", "F8_E4M3", "F8_E5M2"})
 # Suffixes of files that PyTorch's own format, a pickle, comes in.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+INDICES = (".safetensors.index.json", ".bin.index.json")
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class StoredTensor:
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder has files of weights, readable here or not."""
-    return folder.is_dir() and any(path.suffix in (".safetensors", *PICKLES) for path in folder.iterdir())
+    """Whether a folder has files of weights, or an index that promises some, readable here or not."""
+    return folder.is_dir() and any(
+        path.suffix in (".safetensors", *PICKLES) or path.name.endswith(INDICES) for path in folder.iterdir()
+    )
 
 
 def stored_tensors(folder: str | Path) -> tuple[StoredTensor, ...]:
@@ -205,7 +208,7 @@ def _read_index(path: Path) -> tuple[StoredTensor, ...]:
     found: list[StoredTensor] = []
     for file in dict.fromkeys(mapping.values()):
         if Path(file).name != file or not file.endswith(".safetensors") or not (path.parent / file).is_file():
-            raise _broken(path, f"naming {file[:80]!r}", "a .safetensors file beside it")
+            raise _broken(path, f"naming {file[:80]!r}", "a .safetensors file that lies beside it")
         found.extend(tensor for tensor in read_header(path.parent / file) if mapping.get(tensor.name) == file)
     missing = set(mapping) - {tensor.name for tensor in found}
     if missing:
