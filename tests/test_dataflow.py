@@ -191,6 +191,21 @@ def test_sparseloop_rounds_and_exact_does_not() -> None:
     assert rounded.energy_j == pytest.approx(exact.energy_j, rel=0.02)
 
 
+def test_imperfect_factors_pad() -> None:
+    """13 rows in tiles of 4 are 16: the padding is moved and computed, zeros of a mask are left out as ever."""
+    mask = np.zeros((13, 16), bool)
+    mask[:, ::2] = True
+    small = Problem.gemm(13, 16, 16, a=ActualData(mask))
+    padded = analyze(small, machine(COORDINATE), replace(tiled(), imperfect=True))
+    whole = run(ActualData(np.pad(mask, [(0, 3), (0, 0)])), COORDINATE)
+    assert np.array_equal(padded.result.counts, whole.result.counts)
+    assert padded.count("DRAM", "A", Count.ACTUAL_READS) == 4 * 13 * 8
+    with pytest.raises(InputError, match="factors of dimension M multiply to 16, expected its bound 13"):
+        analyze(small, machine(), tiled())
+    with pytest.raises(InputError, match="factors of dimension M multiply to 16, expected its bound 17 or more"):
+        analyze(Problem.gemm(17, 16, 16), machine(), replace(tiled(), imperfect=True))
+
+
 def test_the_same_input_gives_the_same_output() -> None:
     first, second = (run(UniformRandom(0.3), BITMASK, skip_b()) for _ in range(2))
     assert np.array_equal(first.result.counts, second.result.counts)

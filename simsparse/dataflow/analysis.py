@@ -77,7 +77,7 @@ class Analysis:
 
     @property
     def problem(self) -> Problem:
-        """What is computed."""
+        """What is computed, padding included."""
         return self.prepared.problem
 
     @property
@@ -182,6 +182,8 @@ def analyze(
     """
     mode = rounding if isinstance(rounding, Rounding) else _rounding(rounding)
     mapping.check(problem, architecture)
+    if mapping.imperfect:
+        problem = problem.padded({dim: mapping.extent(dim) for dim in problem.dim_names})
     prepared = prepare(problem, architecture, mode)
     analysis = Analysis(mapping, prepared, prepared.run(*mapping.arrays(problem)))
     _check_instances(analysis)

@@ -7,7 +7,7 @@ Statistics are of aligned tiles: `UniformRandom` is hypergeometric over its bloc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -43,6 +43,10 @@ class Density:
         """The mask, where there is a certain one."""
         return None
 
+    def padded(self, shape: tuple[int, ...], to: tuple[int, ...]) -> Density:
+        """The density of the tensor with zeros around it; a dense tensor is stored with its padding."""
+        return self
+
 
 DENSE = Density()
 
@@ -67,6 +71,10 @@ class FixedStructured(Density):
     def mean(self) -> float:
         """Fraction nonzero."""
         return self.density
+
+    def padded(self, shape: tuple[int, ...], to: tuple[int, ...]) -> Density:
+        """As many nonzeros in a larger tensor."""
+        return replace(self, density=self.density * math.prod(shape) / math.prod(to))
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,10 @@ class UniformRandom(Density):
         """A block has as many axes as the tensor."""
         if self.block and len(self.block) != len(shape):
             raise InputError.expected(f"block of tensor {name}", self.block, f"{len(shape)} extents")
+
+    def padded(self, shape: tuple[int, ...], to: tuple[int, ...]) -> Density:
+        """As many nonzeros in a larger tensor."""
+        return replace(self, density=self.density * math.prod(shape) / math.prod(to))
 
     def granule(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Extents of what is zero or not as a whole."""
@@ -132,6 +144,10 @@ class ActualData(Density):
         """Itself."""
         return self.mask
 
+    def padded(self, shape: tuple[int, ...], to: tuple[int, ...]) -> Density:
+        """The mask with zeros after it."""
+        return ActualData(np.pad(self.mask, [(0, end - extent) for extent, end in zip(shape, to, strict=True)]))
+
 
 @dataclass(frozen=True)
 class Banded(Density):
@@ -167,6 +183,10 @@ class Banded(Density):
     def mask_of(self, shape: tuple[int, ...]) -> Mask | None:
         """The band."""
         return self.mask
+
+    def padded(self, shape: tuple[int, ...], to: tuple[int, ...]) -> Density:
+        """The band with zeros after it."""
+        return ActualData(self.mask).padded(shape, to)
 
 
 def of_pattern(pattern: Pattern, shape: tuple[int, ...]) -> Density:

@@ -56,9 +56,17 @@ class LevelMapping:
 
 @dataclass(frozen=True)
 class Mapping:
-    """A loop nest, level by level, outermost first."""
+    """A loop nest, level by level, outermost first.
+
+    Attributes
+    ----------
+    levels : tuple of LevelMapping
+    imperfect : bool
+        Factors may multiply to more than a bound: what lies beyond it is padding, moved and computed as data is.
+    """
 
     levels: tuple[LevelMapping, ...]
+    imperfect: bool = False
 
     def check(self, problem: Problem, architecture: Architecture) -> None:
         """Refuse a mapping that is none of this problem on this architecture.
@@ -78,9 +86,14 @@ class Mapping:
             if not any(name in part.keep for part in self.levels):
                 raise InputError(f"tensor {name} is kept by no level, expected one of {', '.join(names)} to keep it")
         for dim, extent in problem.dims:
-            product = math.prod(loop.factor for part in self.levels for loop in part.loops if loop.dim == dim)
-            if product != extent:
-                raise InputError(f"factors of dimension {dim} multiply to {product}, expected its bound {extent}")
+            product = self.extent(dim)
+            if product < extent or (product > extent and not self.imperfect):
+                bound = f"its bound {extent}" + (" or more" if self.imperfect else "")
+                raise InputError(f"factors of dimension {dim} multiply to {product}, expected {bound}")
+
+    def extent(self, dim: str) -> int:
+        """What the loops over a dimension cover."""
+        return math.prod(loop.factor for part in self.levels for loop in part.loops if loop.dim == dim)
 
     @cached_property
     def nest(self) -> tuple[tuple[int, Loop], ...]:

@@ -141,6 +141,17 @@ class Problem:
             {name: of_pattern(tensor.pattern, plain.shape(name)) for name, tensor, _ in parts if name != "C"}
         )
 
+    def padded(self, extents: Mapping[str, int]) -> Problem:
+        """The same problem with larger extents; the padding is zero, and stored as zeros of the tensor are."""
+        grown = replace(
+            self,
+            dims=tuple((dim, extents.get(dim, extent)) for dim, extent in self.dims),
+            tensors=tuple(replace(tensor, density=DENSE) for tensor in self.tensors),
+        )
+        return grown.with_densities(
+            {t.name: t.density.padded(self.shape(t.name), grown.shape(t.name)) for t in self.tensors}
+        )
+
     @property
     def width(self) -> int:
         """Columns of dimensions in the arrays."""
