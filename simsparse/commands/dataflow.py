@@ -8,6 +8,7 @@ import typer
 
 from simsparse.commands.options import FormatOption, Output
 from simsparse.commands.output import Report, emit, working
+from simsparse.errors import InputError
 
 if TYPE_CHECKING:
     from simsparse.dataflow.reference import Case
@@ -18,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.callback()(dataflow)
     group.command()(analyze)
+    group.command("import")(import_)
     app.add_typer(group, name="dataflow")
 
 
@@ -42,6 +44,36 @@ def analyze(
     runs = read_cases(Path(cases), Path(inputs) if inputs is not None else None, tuple(case) if case else None)
     with working(f"analysing {cases}"):
         emit(_report(runs), form, output)
+
+
+def import_(
+    files: Annotated[list[str], typer.Argument(metavar="FILES…", help="Timeloop YAML of version 0.4, in parts.")],
+    clock_hz: Annotated[float, typer.Option(help="Clock of the design, which a specification does not say.")] = 1e9,
+    form: FormatOption = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="A design as TOML; else counts are written.")
+    ] = None,
+) -> None:
+    """Read a Timeloop or Sparseloop specification: write it as a design, or analyse its mapping."""
+    from pathlib import Path
+
+    from simsparse.commands.output import write_files
+    from simsparse.dataflow.design_text import design_text
+    from simsparse.dataflow.reference import Case
+    from simsparse.dataflow.timeloop import read_timeloop
+
+    paths = [Path(file) for file in files]
+    found = read_timeloop(paths)
+    if output is not None and output.endswith(".toml"):
+        source = f"imported from {', '.join(path.name for path in paths)}"
+        write_files({output: design_text(found, Path(output).stem, source, clock_hz).encode()})
+        return
+    if found.problem is None or found.architecture is None or found.mapping is None:
+        raise InputError(
+            "analysis needs problem, architecture and mapping, expected files with all three or -o FILE.toml"
+        )
+    case = Case(paths[0].stem, found.problem, found.architecture, found.mapping, dense=False)
+    emit(_report((case,)), form, output)
 
 
 def _report(runs: tuple[Case, ...]) -> Report:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from simsparse.dataflow.architecture import Architecture, Compute, Storage
 from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies
@@ -144,37 +144,19 @@ class DesignSpec(Spec):
     modes: dict[str, ModeSpec] = Field(min_length=1, description="Ways to run, by what is zero.")
     dataflows: dict[str, DataflowSpec] = Field(min_length=1, description="Loop nests, by name.")
 
-    @field_validator("levels")
-    @classmethod
-    def _levels(cls, levels: dict[str, LevelSpec]) -> dict[str, LevelSpec]:
-        for name, level in levels.items():
-            for tensor in (*level.keep, *level.streams, *level.formats):
-                if tensor not in TENSORS:
-                    raise ValueError(f"tensors A, B and C at level {name}, not {tensor}")
-            if level.capacity_words.value == 0 and (level.keep or level.streams):
-                raise ValueError(f"a capacity above 0 words at level {name}, which keeps {' '.join(level.keep)}")
-            if level.capacity_words.value > 0 and not level.keep and not level.streams:
-                raise ValueError(f"level {name} to keep a tensor, or a capacity of 0 for a mere fan-out")
-            if level.capacity_words.value > 0 and not {"read", "write"} <= set(level.energy_pj):
-                raise ValueError(f"energies of read and write at level {name}")
-        for tensor in TENSORS:
-            if not any(tensor in level.keep for level in levels.values()):
-                raise ValueError(f"some level to keep tensor {tensor}")
-        return levels
-
     @model_validator(mode="after")
-    def _texts(self) -> DesignSpec:
+    def _check(self) -> DesignSpec:
+        for name, level in self.levels.items():
+            _check_level(name, level)
+        for tensor in TENSORS:
+            if not any(tensor in level.keep for level in self.levels.values()):
+                raise ValueError(f"some level to keep tensor {tensor}")
+        for name, flow in self.dataflows.items():
+            _check_flow(name, flow, tuple(self.levels))
         try:
             self.architecture().check_tensors(TENSORS)
         except InputError as error:
-            raise ValueError(f"another text: {error}") from None
-        for name, flow in self.dataflows.items():
-            for level, text in (*flow.loops.items(), *flow.spread.items()):
-                if level not in self.levels:
-                    raise ValueError(f"a level in dataflow {name}, not {level}")
-                for word in text.value.split():
-                    if word != "-" and word.partition("/")[0] not in ROLES:
-                        raise ValueError(f"roles M, N, K in dataflow {name} at level {level}, not {word}")
+            raise ValueError(f"what the engine takes, but {error}") from None
         return self
 
     def architecture(self, *, sparse: bool = True) -> Architecture:
@@ -198,6 +180,33 @@ class DesignSpec(Spec):
         """Of all levels on the chip and the compute; None where the file lacks one of them."""
         figures = [self.compute.area_um2, *(level.area_um2 for level in list(self.levels.values())[1:])]
         return None if None in figures else self.architecture().area_um2 * 1e-6
+
+
+def _check_level(name: str, level: LevelSpec) -> None:
+    """What pydantic cannot say; its texts follow the word 'expected'."""
+    held = (*level.keep, *level.streams)
+    for tensor in (*held, *level.formats):
+        if tensor not in TENSORS:
+            raise ValueError(f"tensors A, B and C at level {name}, not {tensor}")
+    if level.capacity_words.value == 0 and held:
+        raise ValueError(f"a capacity above 0 words at level {name}, which keeps {' '.join(held)}")
+    if level.capacity_words.value > 0 and not held:
+        raise ValueError(f"level {name} to keep a tensor, or a capacity of 0 words for a mere fan-out")
+    if held and not {"read", "write"} <= set(level.energy_pj):
+        raise ValueError(f"energies of read and write at level {name}")
+
+
+def _check_flow(name: str, flow: DataflowSpec, levels: tuple[str, ...]) -> None:
+    for level, text in (*flow.loops.items(), *flow.spread.items()):
+        if level not in levels:
+            raise ValueError(f"a level in dataflow {name}, not {level}")
+        for word in text.value.split():
+            if word != "-" and word.partition("/")[0] not in ROLES:
+                raise ValueError(f"roles M, N, K in dataflow {name} at level {level}, not {word}")
+    for level, text in flow.spread.items():
+        for word in text.value.split():
+            if word.partition("/")[2] not in ("x", "y"):
+                raise ValueError(f"ROLE/x or ROLE/y in the spread of dataflow {name} at level {level}, not {word}")
 
 
 def _storage(name: str, level: LevelSpec, x: int, y: int, sparse: bool) -> Storage:
