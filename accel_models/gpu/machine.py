@@ -6,10 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from accel_models.gpu.columns import CARD_WIDTH, Card, Map
+from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, constants
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
+from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
 from accel_models.gpu.rates import Rates
 from accel_models.gpu.spec import GpuSpec
@@ -142,10 +143,19 @@ class GpuMachine(KernelMachine):
 
     def map_rows(self, problem: Floats, index: int, limit_s: Floats) -> tuple[Floats, Floats]:
         """How one kernel runs each problem, tiles chosen, and its time before any power limit."""
-        mapping = self.kernels[index].map(problem)
+        kernel = self.kernels[index]
+        if isinstance(kernel, ProductKernel) and not kernel.leaves_out and not self._can_win(kernel, problem, limit_s):
+            return np.zeros((len(problem), MAP_WIDTH)), np.full(len(problem), np.inf)
+        mapping = kernel.map(problem)
         if problem[0, ProblemColumn.KIND] == ProblemKind.GEMM:
             return mapping, choose_tiles(mapping, self.card, limit_s)
         return mapping, self.price_rows(problem, mapping, np.full(len(problem), index)).latency_s
+
+    def _can_win(self, kernel: ProductKernel, problem: Floats, limit_s: Floats) -> bool:
+        """Whether the multiplications of any row could be done within its limit, on all SMs at the peak rate."""
+        macs = np.prod(problem[:, [ProblemColumn.BATCH, ProblemColumn.M, ProblemColumn.N, ProblemColumn.K]], axis=1)
+        per_s = kernel.rate(problem) * self.card[Card.SM_COUNT] * self.card[Card.CLOCK_HZ]
+        return bool(np.any(macs < per_s * limit_s))
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """See `pricing.price`; the kernel is in the mapping already."""

@@ -15,6 +15,7 @@ class FlashAttention(ProductKernel):
 
     name = "flash-attention"
     kinds = (ProblemKind.ATTENTION,)
+    leaves_out = True
 
     def map(self, problem: Floats) -> Floats:
         """EXECUTED is the fraction of scores computed, B_READ that of cached tokens read."""

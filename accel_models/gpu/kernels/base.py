@@ -43,6 +43,8 @@ class ProductKernel(Kernel):
     menu = 0
     # Types the kernel was written for; None for all its units multiply.
     types: tuple[str, ...] | None = None
+    # Whether it leaves out multiplications that `rate` does not know of.
+    leaves_out = False
     # Compute capability it needs (asynchronous copies: 8.0).
     least_capability = 0.0
 

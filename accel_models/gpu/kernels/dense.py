@@ -70,6 +70,7 @@ class Depthwise(ProductKernel):
     """Convolutions of one channel each (depthwise), on CUDA cores: every pixel is read once and met by its filter."""
 
     name = "depthwise"
+    leaves_out = True
     menu = 1
     units = "CUDA cores"
 
@@ -98,6 +99,7 @@ class Sliced(Dense):
     """Dense GEMM over what is left when whole outputs or slices of the reduction are gone."""
 
     name = "cublas-sliced"
+    leaves_out = True
     patterns = (PatternKind.ROWS, PatternKind.SLICE)
     made_for = "only whole rows or slices can be cut off"
 
@@ -134,6 +136,7 @@ class ActivationSparse(Dense):
     """GEMV that reads only the weights of active neurons; over a batch, of those any token needs."""
 
     name = "act-gemv"
+    leaves_out = True
     patterns = (PatternKind.ACTIVATION,)
     made_for = "no activation is known to be zero"
 
