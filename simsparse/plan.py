@@ -247,6 +247,15 @@ class HasEvents(Protocol):
         """The tiles of each call, from the plan's mapping; nothing from `price`."""
 
 
+@runtime_checkable
+class HasArea(Protocol):
+    """What a machine answers whose spec says how large it is."""
+
+    @property
+    def area_mm2(self) -> float | None:
+        """Of the chip; None where a figure is missing."""
+
+
 @dataclass(frozen=True)
 class Roofs:
     """The rooflines a result is drawn under: FLOP/s by name (`fp16`, `fp16 2:4`), and bytes/s of memory."""
