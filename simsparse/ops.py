@@ -164,7 +164,7 @@ class Contraction(Op):
     b_axes: tuple[Axis, ...]
     out_axes: tuple[Axis, ...]
     kind: ContractionKind = ContractionKind.MATMUL
-    groups: tuple[int, int] | None = None
+    groups: tuple[float, int] | None = None
     needed: float = 1.0
 
     def __post_init__(self) -> None:
@@ -203,8 +203,8 @@ class Contraction(Op):
     def gemm(self) -> GemmView:
         """The product as a batch of GEMMs.
 
-        With `groups`, the tokens of one hit group, rounded up, are N; or K, where the output holds the groups (the
-        weight gradient of a mixture of experts).
+        With `groups`, hit groups are rounded, and the tokens of one, rounded up, are N; or K, where the output holds
+        the groups (the weight gradient of a mixture of experts). Prices take the expectations instead.
         """
         in_a, in_b, in_out = (set(_labels(x)) for x in (self.a_axes, self.b_axes, self.out_axes))
         sizes = {"batch": 1, "m": 1, "n": 1, "k": 1}
@@ -214,7 +214,7 @@ class Contraction(Op):
             else:
                 sizes["m" if label in in_a else "n"] *= extent
         if self.groups is not None:
-            hit = self.groups[0]
+            hit = max(1, round(self.groups[0]))
             sizes["batch"] *= hit
             ragged = "k" if len(self.out.shape) > len(self.out_axes) else "n"
             sizes[ragged] = -(-sizes[ragged] // hit)
@@ -329,7 +329,7 @@ class Transfer(Op):
 
 def linear(
     name: str, weight: Tensor, x: Tensor, out: Tensor, *, tokens: int, layers: tuple[int, ...] = (),
-    groups: tuple[int, int] | None = None,
+    groups: tuple[float, int] | None = None,
 ) -> Contraction:  # fmt: skip
     """A layer `out[tokens, M] = x[tokens, K] · weight[M, K]ᵀ` as a contraction with A = weight.
 

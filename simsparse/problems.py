@@ -167,6 +167,11 @@ def _contraction(op: Contraction, training: bool) -> Floats:
     row: Floats = _blank(1, ProblemKind.GEMM)[0]
     view = op.gemm
     row[C.BATCH], row[C.M], row[C.N], row[C.K] = view.batch, view.m, view.n, view.k
+    if op.groups is not None:
+        # Expectations: groups hit, and columns (or, of a weight gradient, the reduction) of one of them.
+        row[C.BATCH] *= op.groups[0] / max(1, round(op.groups[0]))
+        ragged = C.K if len(op.out.shape) > len(op.out_axes) else C.N
+        row[ragged] *= op.macs / (row[C.BATCH] * row[C.M] * row[C.N] * row[C.K])
     row[C.A_BITS], row[C.B_BITS], row[C.C_BITS] = op.a.dtype.bits, op.b.dtype.bits, op.out.dtype.bits
     row[C.COMPUTE] = compute_code(op.a.dtype, op.b.dtype)
     row[C.NEEDED] = op.needed

@@ -25,13 +25,12 @@ def dense(ops: OpList, module: str, spec: Mlp, x: Tensor) -> Tensor:
     return ops.linear(f"{module}.{spec.down.name}", spec.down, hidden, rows)
 
 
-def experts_hit(experts: int, top_k: int, tokens: int) -> int:
-    """How many distinct experts `tokens` tokens reach, expected under even routing, rounded.
+def experts_hit(experts: int, top_k: int, tokens: int) -> float:
+    """How many distinct experts `tokens` tokens reach, expected under even routing.
 
     `E · (1 − (1 − k/E)^tokens)`: each token misses an expert with probability `1 − k/E`.
     """
-    expected = experts * (1.0 - (1.0 - top_k / experts) ** tokens)
-    return max(top_k, min(experts, round(expected)))
+    return experts * (1.0 - (1.0 - top_k / experts) ** tokens)
 
 
 def _experts(ops: OpList, module: str, spec: Moe, x: Tensor) -> Tensor:
@@ -56,7 +55,7 @@ def _experts(ops: OpList, module: str, spec: Moe, x: Tensor) -> Tensor:
     return ops.elementwise(StreamKind.RESIDUAL, f"{module}.add_shared", (shared, out))
 
 
-def _grouped_mlp(ops: OpList, module: str, spec: Moe, x: Tensor, hit: int) -> Tensor:
+def _grouped_mlp(ops: OpList, module: str, spec: Moe, x: Tensor, hit: float) -> Tensor:
     """The experts' gated feed-forward over rows sorted by expert; weights are `[experts, outputs, inputs]`."""
     visits = x.shape[0]
 
