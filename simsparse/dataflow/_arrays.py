@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 # Whole numbers that compiled functions are called with; Python's own would have each compiled once for every value.
 TILE_ROW, WINDOW_ROW = cast(int, np.int64(0)), cast(int, np.int64(1))  # rows of `Scratch.boxes`
 NONE = cast(int, np.int64(0))
+# P(empty) below this changes no count.
+NEVER = 1e-18
 
 
 class LoopColumn(IntEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from simsparse.dataflow._arrays import NONE, DensityKind, Floats, Ints, Question, TensorColumn, WordColumn
+from simsparse.dataflow._arrays import NEVER, NONE, DensityKind, Floats, Ints, Question, TensorColumn, WordColumn
 from simsparse.dataflow._dense import axis_extent, volume
 from simsparse.dataflow._kernel import kernel
 
@@ -86,10 +86,9 @@ def empty_of_fullest(kind: int, size: float, nonzeros: float, part: float) -> fl
         return 0.0
     if kind == DensityKind.STRUCTURED:
         return max(0.0, 1.0 - part * nonzeros / size)
-    zeros = size - nonzeros
-    return math.exp(
-        math.lgamma(zeros + 1.0)
-        - math.lgamma(zeros - part + 1.0)
-        + math.lgamma(size - part + 1.0)
-        - math.lgamma(size + 1.0)
-    )
+    # Each word drawn finds a zero with (zeros left) / (words left).
+    zeros, chance, drawn = size - nonzeros, 1.0, 0.0
+    while drawn < part and chance > NEVER:
+        chance *= (zeros - drawn) / (size - drawn)
+        drawn += 1.0
+    return chance if chance > NEVER else 0.0

@@ -14,14 +14,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simsparse.dataflow._arrays import DensityKind, Floats
+from simsparse.dataflow._arrays import NEVER, DensityKind, Floats
 from simsparse.dataflow.rounding import Rounding
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.sparsity import NM, NMV, VNM, Block, Dense, Measured, Pattern, Unstructured, Vector
 
 Mask = NDArray[np.bool_]
-# P(empty) below this changes no count.
-NEVER = 1e-18
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simsparse.dataflow import _cost
 from simsparse.dataflow._arrays import (
     ActionColumn,
     Asked,
@@ -25,6 +26,7 @@ from simsparse.dataflow._arrays import (
     Total,
     WordColumn,
 )
+from simsparse.dataflow._kernel import Kernel
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.density import UniformRandom, empty_table
 from simsparse.dataflow.measured import Answers
@@ -33,6 +35,8 @@ from simsparse.dataflow.rounding import Rounding
 from simsparse.errors import InputError
 
 MISSING = 64  # questions noted in one go
+FEW_RUNS = 1000  # of plain Python, in one process
+_runs = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +89,22 @@ class Prepared:
 
     def run(self, loops: Ints, stored: Ints) -> Counts:
         """Evaluate one mapping; answer what the compiled code asks and evaluate again until it asks nothing."""
-        from simsparse.dataflow import _cost
-
-        evaluate: Callable[..., None] = _cost.evaluate
         scratch, result = self.scratch(len(loops)), self.counts()
         while True:
             asked = self.asked()
-            evaluate(*self.spec, *asked, *scratch, *result, loops, len(loops), stored, 1)
+            _evaluate()(*self.spec, *asked, *scratch, *result, loops, len(loops), stored, 1)
             if asked.n_missing[0] == 0:
                 return result
             self.answers.add(asked.missing[: asked.n_missing[0]])
+
+
+def _evaluate() -> Callable[..., None]:
+    """`evaluate`, as machine code once enough single mappings have been evaluated in plain Python."""
+    global _runs  # noqa: PLW0603
+    _runs += 1
+    if _runs == FEW_RUNS and isinstance(_cost.evaluate, Kernel):
+        _cost.evaluate.compile()
+    return _cost.evaluate
 
 
 def prepare(problem: Problem, architecture: Architecture, rounding: Rounding = Rounding.EXACT) -> Prepared:
