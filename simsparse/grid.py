@@ -18,11 +18,14 @@ from simsparse.errors import InputError, UnknownNameError
 from simsparse.registry import machine_names, sources, workload_names
 from simsparse.sparsity import parse
 from simsparse.specs import checked, read_toml
+from simsparse.transforms.by_name import known_method
 
 MAX_POINTS = 10_000_000
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 PhaseName = Literal["prefill", "decode", "encode", "train"]
 Count = Annotated[StrictInt, Field(ge=1, le=2**40)]
+Cached = Annotated[StrictInt, Field(ge=0, le=2**40)]
+NO_METHOD = "none"
 
 
 def _listed(value: Any) -> Any:
@@ -52,8 +55,11 @@ class SweepSpec(BaseModel):
     phase: Annotated[tuple[PhaseName | None, ...], BeforeValidator(_listed), Field(min_length=1)] = (None,)
     batch: Annotated[tuple[Count, ...], BeforeValidator(_listed), Field(min_length=1)] = (1,)
     seq: Annotated[tuple[Count | None, ...], BeforeValidator(_listed), Field(min_length=1)] = (None,)
-    context: Annotated[tuple[Count | None, ...], BeforeValidator(_listed), Field(min_length=1)] = (None,)
+    context: Annotated[tuple[Cached | None, ...], BeforeValidator(_listed), Field(min_length=1)] = (None,)
     dtype: Annotated[tuple[StrictStr, ...], BeforeValidator(_listed), Field(min_length=1)] = ("fp16",)
+    method: Annotated[tuple[StrictStr, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        default=(NO_METHOD,), description="Methods as --method takes them, several in order separated by `;`."
+    )
     machine: Annotated[tuple[StrictStr, ...], BeforeValidator(_listed), Field(min_length=1)]
     set: Annotated[dict[StrictStr, Annotated[tuple[Value, ...], Field(min_length=1)]], BeforeValidator(_flat)] = Field(
         default_factory=dict, description="Axes of figures of the machines' specs, by field."
@@ -87,6 +93,9 @@ class SweepSpec(BaseModel):
             dtype(text)
         for text in self.pattern:
             parse(text)
+        for text in self.method:
+            for one in methods_of(text):
+                known_method(one)
         known = machine_names()
         for name in self.machine:
             if name not in known and not name.endswith(".toml"):
@@ -104,6 +113,11 @@ class SweepSpec(BaseModel):
         plain = [(name, getattr(self, name)) for name in type(self).model_fields if name != "set"]
         at = [name for name, _ in plain].index("machine") + 1
         return (*plain[:at], *self.set.items(), *plain[at:])
+
+
+def methods_of(text: str) -> list[str]:
+    """The methods of a value of the axis `method`, in order."""
+    return [] if text == NO_METHOD else [part.strip() for part in text.split(";")]
 
 
 def _known_alias(name: str, known: list[str]) -> None:
@@ -125,6 +139,7 @@ class Point:
     seq: int | None
     context: int | None
     dtype: str
+    method: str
     machine: str
     changes: tuple[tuple[str, Value], ...]
     on: str

@@ -7,7 +7,7 @@ Entry-point groups: `simsparse.machines` (a `Family`), `simsparse.workloads` (a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isfunction
@@ -246,5 +246,7 @@ def load_workload(
         raise InputError.expected("phase", phase, "one of prefill, decode, encode, train")
     for source in sources():
         if source.accepts(spec):
-            return source.load(spec, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+            work = source.load(spec, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
+            assumed = tuple(name for name, given in (("seq", seq), ("context", context)) if given is None)
+            return replace(work, assumed=assumed) if work.seq is not None and assumed else work
     raise UnknownNameError.near("workload", spec, workload_names())

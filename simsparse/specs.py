@@ -138,4 +138,4 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"file {str(path)!r} is no readable TOML ({reason}), expected a machine spec") from None
+        raise InputError(f"file {str(path)!r} is no readable TOML ({reason}), expected a TOML file") from None

@@ -96,6 +96,8 @@ def run_sweep(spec: Source, out: str | Path, *, jobs: int = 1, progress: Watch |
     """As `sweep`, but leave the table on disk and return its path; memory does not grow with the grid."""
     if jobs < 1:
         raise InputError.expected("jobs", jobs, "at least 1")
+    if not str(out):
+        raise InputError.expected("output", out, "a folder")
     grid = Grid(SweepSpec.read(spec))
     folder = Path(out)
     try:
@@ -110,12 +112,12 @@ def run_sweep(spec: Source, out: str | Path, *, jobs: int = 1, progress: Watch |
 
 
 @contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
+def _folder(out: str | Path | None) -> Iterator[str | Path]:
     if out is not None:
-        yield Path(out)
+        yield out
         return
     with TemporaryDirectory(prefix="simsparse-sweep-") as folder:
-        yield Path(folder)
+        yield folder
 
 
 def _compute(grid: Grid, parts: Sequence[Part], jobs: int, progress: Watch | None) -> None:

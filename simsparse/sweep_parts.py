@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from simsparse.errors import InputError
-from simsparse.evaluate import Figures, evaluate
-from simsparse.grid import Grid
+from simsparse.evaluate import Figures, Step, evaluate
+from simsparse.grid import Grid, Value
 from simsparse.versions import sweep_version
 
 if TYPE_CHECKING:
@@ -43,12 +43,20 @@ def make(grid: Grid, part: Part) -> None:
     import pyarrow.parquet as pq
 
     answers = evaluate(grid.points(part.start, part.stop))
-    axes = [grid.values(index) for index in range(part.start, part.stop)]
+    axes = [
+        _filled(grid.values(index), answer.step)
+        for index, answer in zip(range(part.start, part.stop), answers, strict=True)
+    ]
     columns: dict[str, list[Any]] = {name: [_plain(name, row[name], grid) for row in axes] for name, _ in grid.axes}
-    columns |= {field.name: [getattr(answer, field.name) for answer in answers] for field in fields(Figures)}
+    columns |= {field.name: [getattr(answer.figures, field.name) for answer in answers] for field in fields(Figures)}
     unfinished = part.path.with_suffix(f".{os.getpid()}.tmp")
     pq.write_table(pa.table(columns, schema=_schema(grid)), unfinished)
     os.replace(unfinished, part.path)
+
+
+def _filled(axes: dict[str, Value | None], step: Step) -> dict[str, Value | None]:
+    """The axes with what the model chose where the spec left it open."""
+    return axes | {name: value for name, value in asdict(step).items() if axes[name] is None}
 
 
 def _schema(grid: Grid) -> pa.Schema:
@@ -94,6 +102,19 @@ def check(grid: Grid, part: Part) -> None:
 
 def _broken(part: Part) -> InputError:
     return InputError(f"sweep part {str(part.path)!r} is broken, expected it whole: delete it and start again")
+
+
+def failures(table: Path) -> tuple[int, str]:
+    """How many points of a table could not run, and why the first of them could not; read a part at a time."""
+    import pyarrow.parquet as pq
+
+    count, example = 0, ""
+    with pq.ParquetFile(table) as file:
+        for batch in file.iter_batches(columns=["error"]):
+            errors = batch.column(0).drop_null()
+            count += len(errors)
+            example = example or (errors[0].as_py() if len(errors) else "")
+    return count, example
 
 
 def join(grid: Grid, parts: Sequence[Part], path: Path) -> Path:

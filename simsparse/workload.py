@@ -73,6 +73,10 @@ class Workload:
         and weights are of the largest stage, and while one stage works the others idle. Divides `devices`.
     transforms : tuple of str
         What was done to the extracted model, in order, as text.
+    seq, context : int, optional
+        New tokens of each sequence and tokens cached before, where the model counts in them.
+    assumed : tuple of str
+        Which of these nobody asked for.
     origin : Workload, optional
         The workload before transforms that leave work out; what speedup is over.
     """
@@ -91,6 +95,9 @@ class Workload:
     stages: int = 1
     unit: str = "token"
     transforms: tuple[str, ...] = ()
+    seq: int | None = None
+    context: int | None = None
+    assumed: tuple[str, ...] = ()
     origin: Workload | None = None
 
     def __post_init__(self) -> None:

@@ -52,6 +52,13 @@ def test_three_lines_of_shell(page: str, tmp_path: Path) -> None:
     assert "cusparselt" in priced
 
 
+def test_the_grid_of_a_sweep(page: str, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(block(page, "toml"))
+    (command,) = re.findall(r"`(simsparse sweep [^`]+) --jobs 8`", page)
+    printed = run(["sh", "-c", command], tmp_path)
+    assert printed == f"48 rows in {Path('study', 'table.parquet')}\n"
+
+
 def test_files_and_make_targets_exist(page: str, root: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page)
     assert len(links) >= 5

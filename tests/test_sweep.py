@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simsparse import register, simulate, versions
+from simsparse.cli import main
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.grid import Grid, SweepSpec
 from simsparse.plan import Machine, Provenance
@@ -102,6 +103,35 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     assert run_sweep(SPEC, tmp_path).read_bytes() == first
 
 
+def test_the_table_says_what_the_model_chose() -> None:
+    table = sweep({"workload": "llama-3.2-1b", "phase": ["prefill", "decode"], "machine": "toy"})
+    assert table[["seq", "context"]].to_numpy().tolist() == [[2048, 0], [1, 2048]]
+    none_cached = sweep({"workload": "gpt2", "phase": "decode", "context": 0, "machine": "toy"})
+    assert none_cached[["phase", "seq", "context"]].iloc[0].tolist() == ["decode", 1, 0]
+
+
+def test_methods_are_an_axis() -> None:
+    table = sweep({"workload": "llama-3.2-1b", "machine": "toy", "method": ["none", "drop:8", "drop:8; tp:2", "tp:0"]})
+    whole, half, shared, wrong = table["latency_s"]
+    assert shared < half < whole
+    assert table["speedup"][1] > 1
+    assert pd.isna(wrong)
+    assert "devices" in table["error"][3]
+
+
+def test_failures_are_told_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "spec.toml").write_text(
+        'workload = "toy-model"\nmachine = "toy"\npattern = ["dense", "2:4", "4:8"]\nkernel = "2:4"\n'
+    )
+    assert main(["sweep", str(tmp_path / "spec.toml"), "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("3 rows in ")
+    assert err == (
+        "2 of them could not run, see column error; the first: kernel '2:4' of toy runs no op of this workload: "
+        "the pattern is not 2:4\n"
+    )
+
+
 def test_figures_of_specs_are_axes(tmp_path: Path) -> None:
     (tmp_path / "switch.toml").write_text(
         'name = "switch"\nfamily = "switches"\nbytes_per_s = { value = 1e12, source = "assumed: a test" }\n'
@@ -159,6 +189,8 @@ def test_a_broken_part_is_named(tmp_path: Path, content: bytes) -> None:
         ({"pattern": ["2:4", "2:4"]}, InputError, "axis pattern is ['2:4', '2:4'], expected each value once"),
         ({"pattern": "5:4"}, InputError, "pattern is '5:4', expected N from 0 to M in N:M"),
         ({"dtype": "posit"}, InputError, "dtype is 'posit', expected one of"),
+        ({"method": "slyce:0.2"}, UnknownNameError, "no method is named 'slyce'; known: drop"),
+        ({"context": -1}, InputError, "sweep: context.0 is -1, expected: input should be greater than or equal to 0"),
         ({"machine": "tox"}, UnknownNameError, "no machine is named 'tox'; near names: toy"),
         ({"workload": "toy-modle"}, UnknownNameError, "no workload is named 'toy-modle'; near names: toy-model"),
         ({"batch": list(range(1, 300)), "seq": list(range(1, 100_000))}, InputError, "points of the sweep is"),
@@ -191,8 +223,10 @@ def test_versions_follow_code_specs_and_files(tmp_path: Path, monkeypatch: pytes
 def test_missing_axes_and_files_get_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^sweep: field 'machine' is missing, expected SweepSpec to have it$"):
         sweep({"workload": "toy-model"})
-    with pytest.raises(InputError, match=r"no readable TOML"):
+    with pytest.raises(InputError, match=r"no readable TOML \(No such file or directory\), expected a TOML file$"):
         sweep(tmp_path / "none.toml")
+    with pytest.raises(InputError, match=r"^output is '', expected a folder$"):
+        sweep(SPEC, "")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"expected a folder that can be written"):
         run_sweep(SPEC, tmp_path / "file")

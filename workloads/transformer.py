@@ -77,12 +77,15 @@ def build(name: str, arch: Architecture, step: Step, kind: DType, cache_kind: DT
     for head in arch.heads:
         x = _head(ops if decodes or arch.decoder is None else aside, arch.embedding, head, x, step.batch)
     listed = set(ops.weights)
+    images = isinstance(arch.front, Patches)
     return Workload(
         name, step.phase, step.batch, _tokens(arch, step, length), kind, tuple(ops.ops),
         (*ops.weights, *(weight for weight in aside.weights if weight not in listed)),
         kv_cache_bytes=_cache_bytes(arch, step, length, cache_kind),
         activation_bytes=activation_bytes(ops.ops),
-        unit="image" if isinstance(arch.front, Patches) else "token",
+        unit="image" if images else "token",
+        seq=None if images else step.new if decodes else length,
+        context=None if images else step.cached,
     )  # fmt: skip
 
 

@@ -22,16 +22,35 @@ def sweep(
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     plugin: Plugin = None,
 ) -> None:
-    """Every point of a grid, in parts: killed at any moment and started again, it goes on."""
+    """Every point of a grid, in parts: killed at any moment and started again, it goes on.
+
+    SPEC.toml gives each axis a value or a list: workload and machine must be there; phase, batch, seq, context,
+    dtype, method ("none", "slice:0.25", "slice:0.25; tp:2"), on (globs), pattern and kernel may be; fields of the
+    machines' specs stand in a table [set]. The sweep is their product, a row a point. For example:
+
+    \b
+    workload = ["llama-2-7b", "mistral-7b"]
+    machine = "a100-sxm-80gb"
+    phase = "decode"
+    batch = [1, 8, 64]
+    on = "*.mlp.*"
+    pattern = ["dense", "2:4"]
+    [set]
+    dram_bandwidth_bytes_per_s = [2e12, 4e12]
+    """
     load_plugins(plugin)
     import pyarrow.parquet as pq
 
     from simsparse.sweep import run_sweep
+    from simsparse.sweep_parts import failures
     from simsparse.sweep_progress import progress_bar
 
     with progress_bar() as watch:
         table = run_sweep(spec, out, jobs=jobs, progress=watch)
     typer.echo(f"{pq.read_metadata(table).num_rows} rows in {table}")
+    failed, example = failures(table)
+    if failed:
+        typer.echo(f"{failed} of them could not run, see column error; the first: {example}", err=True)
 
 
 def validate(

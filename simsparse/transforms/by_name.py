@@ -31,11 +31,21 @@ def apply_method(workload: Workload, text: str) -> Workload:
     InputError
         For an argument the method does not take.
     """
-    name, _, argument = text.partition(":")
-    known = methods()
-    if name.strip() not in known:
-        raise UnknownNameError(f"no method is named {name.strip()!r}; known: {', '.join(sorted(known))}")
-    return known[name.strip()](workload, argument.strip())
+    return known_method(text)(workload, text.partition(":")[2].strip())
+
+
+def known_method(text: str) -> Method:
+    """The method that `NAME` or `NAME:ARGUMENT` names.
+
+    Raises
+    ------
+    UnknownNameError
+        For a method nobody brings, with the known ones.
+    """
+    name, known = text.partition(":")[0].strip(), methods()
+    if name not in known:
+        raise UnknownNameError(f"no method is named {name!r}; known: {', '.join(sorted(known))}")
+    return known[name]
 
 
 def methods() -> dict[str, Method]:
