@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simsparse.dataflow.architecture import ActionKind, Architecture, RankFormat, TensorFormat
-from simsparse.dataflow.mapping import Loop, LoopKind, Mapping
+from simsparse.dataflow.mapping import LoopKind, Mapping
 from simsparse.dataflow.problem import Problem
 
 Word = tuple[int, ...]
@@ -315,8 +315,3 @@ class Executor:
 
     def _any_own(self, inputs: list[str]) -> bool:
         return any(self._own(level, name) for name in inputs for level in self._keeps(name))
-
-
-def temporal(*loops: tuple[str, int]) -> tuple[Loop, ...]:
-    """Loops in time."""
-    return tuple(Loop(dim, factor) for dim, factor in loops)

@@ -95,7 +95,7 @@ def test_parts_add_up() -> None:
         assert sum(states) <= dense + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(first=st.floats(0.05, 0.95), second=st.floats(0.05, 0.95))
 def test_fewer_nonzeros_never_cost_more(first: float, second: float) -> None:
     low, high = sorted((first, second))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -224,3 +226,30 @@ def test_command_line_refuses_an_unknown_case(folder: Path, capsys: pytest.Captu
 
     assert main(["dataflow", "analyze", str(folder / "cases.json"), "--case", "fig1/0.8/bitmas"]) == 2
     assert "near names: fig1/0.8/bitmask" in capsys.readouterr().err
+
+
+TWIN = """
+import hashlib, sys
+from pathlib import Path
+from simsparse.dataflow import _cost
+from simsparse.dataflow.reference import read_cases
+if sys.argv[2] == "compiled":
+    _cost.evaluate.compile()
+digest = hashlib.sha256()
+for case in read_cases(Path(sys.argv[1])):
+    for array in case.analyze().result:
+        digest.update(array.tobytes())
+print(digest.hexdigest(), "numba" in sys.modules)
+"""
+
+
+def test_machine_code_equals_plain_python_bit_for_bit(folder: Path) -> None:
+    """The compiled kernel of searches gives what single analyses give, over all runs of the reference."""
+    plain, compiled = (
+        subprocess.run(
+            [sys.executable, "-c", TWIN, str(folder / "cases.json"), way], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for way in ("plain", "compiled")
+    )
+    assert plain[0] == compiled[0]
+    assert (plain[1], compiled[1]) == ("False", "True")

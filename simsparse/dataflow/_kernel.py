@@ -8,7 +8,7 @@ same order, so that results are equal bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from simsparse.compiled import Compiled
 
@@ -17,7 +17,15 @@ R = TypeVar("R")
 
 
 class Kernel(Compiled[P, R]):
-    """A function that is plain Python until `compile` is called."""
+    """A function that is plain Python until `compile` is called.
+
+    Attributes
+    ----------
+    runs : int
+        Single mappings that were evaluated in this process.
+    """
+
+    runs: ClassVar[int] = 0
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it, one way or the other."""

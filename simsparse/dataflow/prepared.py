@@ -36,7 +36,6 @@ from simsparse.errors import InputError
 
 MISSING = 64  # questions noted in one go
 FEW_RUNS = 1000  # of plain Python, in one process
-_runs = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +99,8 @@ class Prepared:
 
 def _evaluate() -> Callable[..., None]:
     """`evaluate`, as machine code once enough single mappings have been evaluated in plain Python."""
-    global _runs  # noqa: PLW0603
-    _runs += 1
-    if _runs == FEW_RUNS and isinstance(_cost.evaluate, Kernel):
+    Kernel.runs += 1
+    if Kernel.runs == FEW_RUNS and isinstance(_cost.evaluate, Kernel):
         _cost.evaluate.compile()
     return _cost.evaluate
 
