@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,7 +84,7 @@ def widened(architecture: Architecture, words: int) -> Architecture:
 
 def _shared(capacity: float, words: int) -> float:
     """Values that fit; a register for one word is as wide as the value."""
-    return capacity if capacity <= 1.0 else capacity // words
+    return capacity if capacity <= 1.0 or math.isinf(capacity) else capacity // words
 
 
 def mapped_row(analysis: Analysis, shape: Problem, words: int, clock_hz: float) -> Floats:

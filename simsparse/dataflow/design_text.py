@@ -56,7 +56,9 @@ def _number(value: float) -> str:
 def _energies(table: StorageEnergies | ComputeEnergies) -> str:
     charges = dict(table.table_pj)
     if isinstance(table, StorageEnergies):
-        charges = {"read": table.built_in_pj, "write": table.built_in_pj} | charges
+        # By its own table a level without one gates for nothing; beside a price of reads that has to be said.
+        saved = {} if "idle" in charges else {f"gated_{way}": 0.0 for way in ("read", "write") if way not in charges}
+        charges = {"read": table.built_in_pj, "write": table.built_in_pj} | saved | charges
     return "{ " + ", ".join(f"{action} = {_number(pj)}" for action, pj in charges.items()) + " }" if charges else "{}"
 
 
