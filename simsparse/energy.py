@@ -42,7 +42,8 @@ class InstructionKind(StrEnum):
 
     GPU_LANE = "gpu_lane"  # one lane of a warp
     CPU_SMALL = "cpu_small"  # a simple in-order core
-    CPU_WIDE = "cpu_wide"  # an out-of-order server or desktop core
+    CPU_EFFICIENT = "cpu_efficient"  # an out-of-order core built for little power (Cortex-A7x, Neoverse, Apple)
+    CPU_WIDE = "cpu_wide"  # an out-of-order x86 core of a server or desktop
 
 
 class ByNode(BaseModel):
@@ -94,6 +95,7 @@ class CoreEnergy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     overhead: Figure[Positive]
+    nominal_v: Figure[Positive]
     aligned_add: Figure[Positive]
     tensor_macs_per_lane_instruction: Figure[Positive]
 

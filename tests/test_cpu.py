@@ -17,7 +17,7 @@ from accel_models.cpu import FAMILY
 from accel_models.cpu.chip import INT8
 from accel_models.cpu.columns import ENERGY_NAMES, TERM_NAMES, MapColumn, Term
 from accel_models.cpu.constants import constants
-from accel_models.cpu.fit import STAGES, Stage, Target, fit_stage, prediction, target_of
+from accel_models.cpu.fit import STAGES, Stage, Target, fit_stage, prediction
 from accel_models.cpu.kernels.spmm import Block4x1
 from accel_models.cpu.machine import CpuMachine
 from accel_models.cpu.spec import CpuSpec
@@ -88,16 +88,17 @@ def test_specs_agree_with_the_figures_of_the_evidence(evidence: Path) -> None:
 
 
 def test_threads_and_instances_are_refused_beyond_the_hardware() -> None:
-    expected = r"^machine 'xeon-8375c': expected threads_used times instances of at most threads \(64\)$"
+    expected = r"expected threads_used times instances of at most cores \(32\), one thread a core$"
+    with pytest.raises(InputError, match=f"^machine 'xeon-8375c': {expected}"):
+        machine("xeon-8375c", threads_used=16, instances=3)
     with pytest.raises(InputError, match=expected):
-        machine("xeon-8375c", threads_used=16, instances=5)
+        machine("xeon-8375c", threads_used=64)  # hyperthreads add no SIMD units
 
 
 def test_threads_default_to_the_cores_of_an_instance() -> None:
     assert machine("c6i-12xlarge").chip.threads == 24
     assert machine("c6i-12xlarge", instances=6).chip.threads == 4
     assert machine("c6i-12xlarge", threads_used=2).chip.threads == 2
-    assert machine("c6i-12xlarge", threads_used=48).chip.threads == 24  # hyperthreads add no SIMD units
 
 
 # Properties
@@ -187,10 +188,10 @@ def twin(rows: Floats, on: CpuMachine) -> tuple[Floats, Floats]:
     levels = np.stack([busy, l2, l3, dram])
     longest = levels.max(axis=0)
     latency = rows[:, M.OVERHEAD_CYCLES] / clock + longest + c.exposed.value * (levels.sum(axis=0) - longest)
-    instruction, l2_j, l3_j, dram_j, *macs_j = on.parameters[12:]
+    instruction, l2_j, l3_j, dram_j, *macs_j = on.parameters[11:]
     dynamic = (
         rows[:, M.MACS] * np.array(macs_j)[rows[:, M.TYPE].astype(int)]
-        + rows[:, M.ISSUE_CYCLES] * chip.fma_ports * instruction
+        + rows[:, M.INSTRUCTIONS] * instruction
         + rows[:, M.L2_BYTES] * l2_j + rows[:, M.L3_BYTES] * l3_j + rows[:, M.DRAM_BYTES] * dram_j
     )  # fmt: skip
     limit = (spec.tdp_w.value - spec.idle_w.value) / chip.instances
@@ -345,17 +346,17 @@ def test_dynamic_energy_of_2_of_4_lies_between_half_and_all_of_dense() -> None:
 
 def targets_of(stage: Stage, evidence: Path) -> list[Target]:
     rows = read_measurements(evidence / "published" / "cpu.csv")
-    return [target for row in rows if row.system.startswith(stage.systems) and (target := target_of(row))]
+    return stage.targets(rows)
 
 
-@pytest.mark.parametrize(("stage", "median", "p90"), [(1, 0.06, 0.16), (2, 0.08, 0.12)])
+@pytest.mark.parametrize(("stage", "median", "p90"), [(1, 0.06, 0.16), (2, 0.05, 0.12), (3, 0.05, 0.25)])
 def test_predicted_encoders_and_networks_come_near_the_measured_ones(
     evidence: Path, stage: int, median: float, p90: float
 ) -> None:
-    """ITREX encoders (every third row) and Fast Sparse ConvNets, with the constants that ship."""
+    """ITREX encoders (every third row), Fast Sparse ConvNets and ONNX Runtime, with the constants that ship."""
     targets = targets_of(STAGES[stage], evidence)[:: 3 if stage == 1 else 1]
     error = np.abs(prediction(targets)(constants()) / [target.measured for target in targets] - 1)
-    assert len(targets) >= 9
+    assert len(targets) >= 5
     assert np.median(error) <= median
     assert np.quantile(error, 0.9) <= p90
 
@@ -366,4 +367,4 @@ def test_the_shipped_constants_are_what_the_fit_finds(evidence: Path) -> None:
     (name,) = stage.names
     again = fit_stage(stage, targets, constants())
     assert getattr(again, name).value == pytest.approx(getattr(constants(), name).value, rel=0.02)
-    assert getattr(again, name).n == len(targets) == 3
+    assert getattr(again, name).n == len(targets) == 5

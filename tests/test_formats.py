@@ -40,6 +40,7 @@ NO_CHANCE = {
     "run-length": ("dense", "2:4", "1:4", "2:8", "vnm16:2:8", "unstructured:1"),
     "run-length5": ("dense", "2:4", "1:4", "2:8", "vnm16:2:8", "4:16", "unstructured:1"),
     "bcsr16x16": ("dense", "2:4", "1:4", "2:8", "block16x16:0.5", "attn-block16:0.5", "unstructured:1"),
+    "bcsr2x1": ("dense", "nmv8:4:16", "block4x1:0.75", "vector8:0.875", "slice:0.25", "unstructured:1"),
     "bcsr4x1": ("dense", "nmv8:4:16", "block4x1:0.75", "vector8:0.875", "slice:0.25", "unstructured:1"),
     "ell": (
         "dense", "2:4", "1:4", "2:8", "4:16", "0:4", "vnm16:2:8", "vnm8:4:16", "nmv8:4:16", "nmv32:1:3", "rows:0.25",
@@ -54,7 +55,6 @@ CHANCE = (
 ALL = (
     *FORMATS.values(),
     RunLength("run-length5", run_bits=5),
-    BlockRows("bcsr4x1", block=(4, 1)),
     GroupIndex("4:8", nm=(4, 8)),
 )
 

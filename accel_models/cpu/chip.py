@@ -47,6 +47,8 @@ class Chip:
         Last-level cache that one instance has to itself.
     weights_resident : bool
         Weights stay in the last-level cache from one run to the next.
+    dense_efficiency, matrix_efficiency : float
+        Share of its issue-limited rate that a dense microkernel of this kind of core sustains, SIMD and matrix unit.
     in_framework : bool
         Calls are ops of a model that a framework runs.
     """
@@ -72,9 +74,16 @@ class Chip:
     shared_bytes: float
     dram_bytes_per_s: float
     dram_core_bytes_per_s: float
+    dense_efficiency: float
+    matrix_efficiency: float
     constants: Constants
     weights_resident: bool = False
     in_framework: bool = False
+
+    @property
+    def x86(self) -> bool:
+        """Whether the libraries of x86 run."""
+        return _is_x86(self.simd)
 
     @property
     def overhead_cycles(self) -> float:
@@ -85,9 +94,10 @@ class Chip:
 
 def chip_of(spec: CpuSpec, constants: Constants) -> Chip:
     """The numbers of a spec."""
-    cores = min(spec.cores.value, spec.used * spec.running)
-    # Threads beyond the cores share them; SIMD units gain nothing from that.
-    threads = max(1, min(spec.used, cores // spec.running))
+    cores = spec.used * spec.running
+    threads = spec.used
+    simd = frozenset(spec.simd.value)
+    outer = "Apple AMX" in simd
     clock = (spec.heavy_clock_hz or spec.clock_hz).value
     rates = _rates({key: figure.value for key, figure in spec.macs_per_cycle.items()})
     last = spec.l3 or spec.l2
@@ -108,7 +118,7 @@ def chip_of(spec: CpuSpec, constants: Constants) -> Chip:
         load_ports=spec.load_ports.value,
         shuffles_per_cycle=spec.shuffles_per_cycle.value,
         vector_bytes=spec.vector_bytes.value,
-        simd=frozenset(spec.simd.value),
+        simd=simd,
         l1_bytes=spec.l1d_bytes.value,
         l2_bytes=spec.l2.capacity_bytes.value / min(spec.l2.shared_by.value, cores),
         l2_bytes_per_s=spec.l2.bytes_per_cycle.value * clock,
@@ -117,8 +127,14 @@ def chip_of(spec: CpuSpec, constants: Constants) -> Chip:
         shared_bytes=min(own * last.capacity_bytes.value, copies * last.capacity_bytes.value / spec.running),
         dram_bytes_per_s=spec.dram_bandwidth_bytes_per_s.value,
         dram_core_bytes_per_s=spec.dram_core_bytes_per_s.value,
+        dense_efficiency=(constants.onednn_efficiency if _is_x86(simd) else constants.xnnpack_efficiency).value,
+        matrix_efficiency=(constants.accelerate_efficiency if outer else constants.onednn_matrix_efficiency).value,
         constants=constants,
     )
+
+
+def _is_x86(simd: frozenset[str]) -> bool:
+    return bool({"AVX2", "AVX-512"} & simd)
 
 
 def _rates(stated: dict[RateKey, float]) -> Floats:
@@ -131,14 +147,19 @@ def _runs_as(name: str, rates: Floats) -> int:
 
 
 def energy_parameters(spec: CpuSpec) -> Floats:
-    """Energies in J: per instruction, per byte of L2, L3 and memory, then per multiply-accumulate of each type."""
+    """Energies in J: per instruction, per byte of L2, L3 and memory, then per multiply-accumulate of each type.
+
+    What the cores and their L2 take goes with the square of their supply voltage over that of the energy table.
+    """
     table = energy_table()
     node = spec.process_nm.value
-    overhead = table.core.overhead.value
+    nominal_v = table.core.nominal_v.value
+    supply = ((spec.core_v.value if spec.core_v else nominal_v) / nominal_v) ** 2
+    overhead = table.core.overhead.value * supply
     instruction = table.instruction_pj[spec.core_kind.value].at(node) * 1e-12 * overhead
     l3 = table.sram_j_per_byte(spec.l3.capacity_bytes.value / spec.l3.shared_by.value, node) if spec.l3 else 0.0
     levels = [
-        table.sram_j_per_byte(spec.l2.capacity_bytes.value, node),
+        table.sram_j_per_byte(spec.l2.capacity_bytes.value, node) * supply,
         l3,
         table.dram_j_per_byte(spec.dram_kind.value),
     ]

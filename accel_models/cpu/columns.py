@@ -25,7 +25,7 @@ class MapColumn(IntEnum):
     UNEVEN = 8  # work of the fullest thread's share over the mean, by where nonzeros are
     OVERHEAD_CYCLES = 9  # of one thread, before and after the work
     WEIGHT_BYTES = 10  # stored bytes of A where it is a weight
-    ISSUE_CYCLES = 11  # core cycles in which something issues: what of the others is no stall
+    INSTRUCTIONS = 11  # vector instructions: multiply-adds, loads and others
     ROOF_CYCLES = 12  # core cycles at peak rate, no padding
     ROOF_BYTES = 13  # bytes that must come from memory
 

@@ -31,21 +31,34 @@ class Constants(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dram_fraction: Constant = Field(description="Share of peak memory bandwidth that streams reach.")
-    dense_efficiency: Constant = Field(description="Share of its issue-limited rate that a dense microkernel sustains.")
-    block_efficiency: Constant = Field(description="The same of the int8 microkernel for 4x1 blocks.")
-    sparse_efficiency: Constant = Field(description="The same of microkernels that walk through nonzeros.")
-    generated_efficiency: Constant = Field(description="The same of code generated for one mask (DeepSparse).")
-    element_efficiency: Constant = Field(description="The same of norms, softmax and other elementwise ops.")
+    xnnpack_efficiency: Constant = Field(
+        description="Share of its issue-limited rate that a dense NEON microkernel sustains."
+    )
+    onednn_efficiency: Constant = Field(description="The same of the best x86 libraries (oneDNN, MKL).")
+    mlas_efficiency: Constant = Field(description="The same of ONNX Runtime's kernels on x86.")
+    onednn_matrix_efficiency: Constant = Field(description="The same of AMX tiles.")
+    accelerate_efficiency: Constant = Field(description="The same of Apple's matrix units.")
+    block_share: Constant = Field(
+        description="Share of the dense microkernel's efficiency that the int8 one for 4x1 blocks sustains; at most 1."
+    )
+    sparse_share: Constant = Field(description="The same of microkernels that walk through nonzeros.")
+    element_efficiency: Constant = Field(
+        description="Share of their issue-limited rate that norms, softmax and other elementwise ops sustain."
+    )
     exposed: Constant = Field(description="Share of the shorter times that the longest does not hide.")
     call_cycles: Constant = Field(description="Start and barrier of a bare kernel, in core cycles.")
     framework_cycles: Constant = Field(description="What a framework adds to each op of a model, in core cycles.")
     index_cycles: Constant = Field(description="Per nonzero block and tile of tokens: pointer arithmetic of an SpMM.")
-    generated_index_cycles: Constant = Field(description="The same where code is generated for the mask (DeepSparse).")
+    generated_index_cycles: Constant = Field(
+        description="Per nonzero and tile of tokens, where code is generated for the mask (DeepSparse)."
+    )
     csr_index_cycles: Constant = Field(description="Per nonzero: index load, address and the latency of its sum.")
     expand_cycles: Constant = Field(description="To expand one register of compressed values by its bitmap (AVX-512).")
-    convert16_cycles: Constant = Field(description="Per register of converted values: from 16 bits.")
-    convert8_cycles: Constant = Field(description="From 8 bits, with the scale.")
-    convert4_cycles: Constant = Field(description="From 4 bits, with the scale.")
+    widen16_instructions: Constant = Field(description="Per register of fp32 values made of 16-bit ones.")
+    widen8_instructions: Constant = Field(description="Per register of floating-point values made of int8.")
+    unpack4_instructions: Constant = Field(description="Per register of int8 values made of 4-bit ones.")
+    scale_instructions: Constant = Field(description="Per register of int32 sums and block of 32 that share a scale.")
+    quantize_instructions: Constant = Field(description="Per register of fp32 activations, to int8 with a scale.")
     exp_cycles: Constant = Field(description="Per register of fp32: exponential, or another transcendental function.")
     compress_from: Constant = Field(description="Sparsity below which a DeepSparse-like engine stays dense.")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,29 +31,65 @@ EVIDENCE = Path(__file__).parents[3] / "shared" / "evidence" / "published"
 
 @dataclass(frozen=True)
 class Stage:
-    """Constants that some systems' rows determine: fitted together, in the order of `STAGES`."""
+    """Constants that some systems' rows determine: fitted together, in the order of `STAGES`.
 
-    systems: tuple[str, ...]
+    Attributes
+    ----------
+    system : str
+        Start of the systems' names.
+    metric : str
+        `latency_ms`, `items_per_s` or `speedup_vs_dense`.
+    machine : str
+        Rows of this one only, if given.
+    """
+
+    system: str
+    metric: str
     names: tuple[str, ...]
     fitted_on: str
+    machine: str = ""
+
+    def targets(self, rows: Iterable[Measurement]) -> list[Target]:
+        """Those of the rows that it is fitted on, lowered."""
+        own = (row for row in rows if row.system.startswith(self.system) and row.metric == self.metric)
+        found = (target_of(row) for row in own)
+        return [t for t in found if t is not None and self.machine in ("", t.run.machine.name)]
 
 
 STAGES = (
-    Stage(("XNNPACK dense",), ("dense_efficiency",), "XNNPACK dense MobileNets on Snapdragon 821, 835, 670"),
     Stage(
-        ("ITREX neural engine",),
-        ("block_efficiency", "element_efficiency", "framework_cycles", "exposed"),
+        "XNNPACK dense", "latency_ms", ("xnnpack_efficiency",),
+        "XNNPACK dense MobileNets on Snapdragon 821, 835, 670",
+    ),
+    Stage(
+        "ITREX neural engine", "latency_ms", ("block_share", "element_efficiency", "framework_cycles", "exposed"),
         "ITREX encoders, int8 with 4x1 blocks, on c6i.12xlarge",
     ),
-    Stage(("Fast Sparse ConvNets",), ("sparse_efficiency",), "Fast Sparse ConvNets, MobileNets on Snapdragon 835"),
-    Stage(("DeepSparse",), ("generated_efficiency",), "DeepSparse, speedup of OPT-2.7B prefill on i9-7980XE"),
-)
-METRICS = ("latency_ms", "speedup_vs_dense")
+    Stage(
+        "Fast Sparse ConvNets", "latency_ms", ("sparse_share",),
+        "Fast Sparse ConvNets, MobileNets on Snapdragon 835",
+    ),
+    Stage(
+        "ONNX Runtime", "items_per_s", ("mlas_efficiency",), "ONNX Runtime fp32, ResNet-50 and BERT on c6i.2xlarge",
+        machine="c6i-2xlarge",
+    ),
+)  # fmt: skip
 STEP = 0.5  # of the first simplex, in logarithms or logits
 
 
 def _is_fraction(name: str) -> bool:
-    return name == "exposed" or name.endswith("_efficiency")
+    return name == "exposed" or name.endswith(("_efficiency", "_share"))
+
+
+def _measured(row: Measurement) -> float:
+    assert row.value is not None
+    match row.metric:
+        case "latency_ms":
+            return row.value * 1e-3
+        case "items_per_s":
+            return (row.batch or 1) / row.value
+        case _:
+            return row.value
 
 
 @dataclass(frozen=True)
@@ -75,15 +111,14 @@ class Target:
 
     @property
     def measured(self) -> float:
-        """In seconds, or times."""
-        assert self.row.value is not None
-        return self.row.value * (1e-3 if self.dense is None else 1.0)
+        """In seconds of a run, or times."""
+        return _measured(self.row)
 
 
 def target_of(row: Measurement) -> Target | None:
-    """Lower the model of a row; None where its metric is another, or no source ships its workload."""
+    """Lower the model of a row; None where it is not to be fitted on, or no source ships its workload."""
     reading = READER.reading(row)
-    if row.metric not in METRICS or row.use is not Use.YES or not isinstance(reading, ModelReading):
+    if row.use is not Use.YES or not isinstance(reading, ModelReading):
         return None
     spec = load_spec(reading.machine).with_figures(dict(reading.changes))
     assert isinstance(spec, CpuSpec)
@@ -211,8 +246,7 @@ def main(folder: Path) -> None:
     rows = read_measurements(folder / "cpu.csv")
     fitted = constants()
     for stage in STAGES:
-        of_stage = [target_of(row) for row in rows if row.system.startswith(stage.systems)]
-        fitted = fit_stage(stage, [target for target in of_stage if target is not None], fitted)
+        fitted = fit_stage(stage, stage.targets(rows), fitted)
     write(fitted, FILE)
 
 

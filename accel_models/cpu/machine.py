@@ -96,7 +96,7 @@ class CpuMachine(KernelMachine):
         return np.array([
             chip.threads, chip.instances, chip.clock_hz, chip.l2_bytes_per_s, chip.l3_bytes_per_s,
             chip.dram_core_bytes_per_s, chip.dram_bytes_per_s * c.dram_fraction.value, self.dram_bytes_per_s,
-            c.exposed.value, spec.tdp_w.value, spec.idle_w.value, chip.fma_ports,
+            c.exposed.value, spec.tdp_w.value, spec.idle_w.value,
             *energy_parameters(spec),
         ])  # fmt: skip
 

@@ -24,14 +24,14 @@ MACS, TYPE, CORE_CYCLES, INDEX_CYCLES, L2_BYTES, L3_BYTES, DRAM_BYTES, UNITS, UN
         MapColumn.L3_BYTES, MapColumn.DRAM_BYTES, MapColumn.UNITS, MapColumn.UNEVEN,
     )
 )  # fmt: skip
-OVERHEAD_CYCLES, ISSUE_CYCLES = int(MapColumn.OVERHEAD_CYCLES), int(MapColumn.ISSUE_CYCLES)
+OVERHEAD_CYCLES, INSTRUCTIONS = int(MapColumn.OVERHEAD_CYCLES), int(MapColumn.INSTRUCTIONS)
 ROOF_CYCLES, ROOF_BYTES = int(MapColumn.ROOF_CYCLES), int(MapColumn.ROOF_BYTES)
 COMPUTE, INDEX, IMBALANCE, L2, L3, DRAM, OVERHEAD, EXPOSED, POWER = (int(term) for term in Term)
 # Places in the array of machine parameters.
 (
     P_THREADS, P_INSTANCES, P_CLOCK, P_L2, P_L3, P_DRAM_CORE, P_DRAM, P_DRAM_PEAK, P_EXPOSED, P_TDP, P_IDLE,
-    P_ISSUE, P_INSTRUCTION_J, P_L2_J, P_L3_J, P_DRAM_J, P_MAC_J,
-) = range(17)  # fmt: skip
+    P_INSTRUCTION_J, P_L2_J, P_L3_J, P_DRAM_J, P_MAC_J,
+) = range(16)  # fmt: skip
 
 
 @compiled
@@ -60,7 +60,7 @@ def price(
         uncapped = overhead + longest + exposed
 
         energy[i, 0] = rows[i, MACS] * p[P_MAC_J + int(rows[i, TYPE])]
-        energy[i, 1] = rows[i, ISSUE_CYCLES] * p[P_ISSUE] * p[P_INSTRUCTION_J]
+        energy[i, 1] = rows[i, INSTRUCTIONS] * p[P_INSTRUCTION_J]
         energy[i, 2] = rows[i, L2_BYTES] * p[P_L2_J]
         energy[i, 3] = rows[i, L3_BYTES] * p[P_L3_J]
         energy[i, 4] = rows[i, DRAM_BYTES] * p[P_DRAM_J]

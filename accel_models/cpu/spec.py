@@ -13,7 +13,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 RateKey = Literal["fp64", "fp32", "bf16", "fp16", "int8"]
 DramKind = Literal["DDR4", "DDR5", "LPDDR4", "LPDDR4X", "LPDDR5"]
-Simd = Literal["AVX2", "AVX-512", "VNNI", "AVX-VNNI", "BF16", "FP16", "AMX", "NEON", "dotprod", "i8mm", "SVE"]
+Simd = Literal[
+    "AVX2", "AVX-512", "VNNI", "AVX-VNNI", "BF16", "FP16", "AMX", "Apple AMX", "NEON", "dotprod", "i8mm", "SVE"
+]
 
 
 class Level(BaseModel):
@@ -48,7 +50,8 @@ class CpuSpec(Spec):
         description="SIMD multiply-accumulates per cycle and core; a type that is absent is converted."
     )
     matrix_macs_per_cycle: dict[RateKey, Figure[Positive]] = Field(
-        default_factory=dict, description="The same of a matrix unit with 16 x 16 tiles (AMX)."
+        default_factory=dict,
+        description="The same of a matrix unit with 16 x 16 tiles; of one that cores share, by core.",
     )
 
     l1d_bytes: Figure[Positive] = Field(description="First-level data cache of a core.")
@@ -61,6 +64,9 @@ class CpuSpec(Spec):
 
     tdp_w: Figure[Positive] = Field(description="Sustained power limit.")
     idle_w: Figure[Positive] = Field(description="Power with the cores awake and doing nothing.")
+    core_v: Figure[Positive] | None = Field(
+        None, description="Supply voltage of the cores at the clock of SIMD code; absent: that of the energy table."
+    )
     core_kind: Figure[InstructionKind] = Field(description="Kind of core in the energy table, for instructions.")
     process_nm: Figure[Positive] = Field(description="Process node as the maker names it.")
 
@@ -77,8 +83,8 @@ class CpuSpec(Spec):
             raise ValueError("macs_per_cycle with fp32, which types without a rate are converted to")
         if self.threads.value < self.cores.value:
             raise ValueError("threads of at least cores")
-        if self.running * self.used > self.threads.value:
-            raise ValueError(f"threads_used times instances of at most threads ({self.threads.value})")
+        if self.running * self.used > self.cores.value:
+            raise ValueError(f"threads_used times instances of at most cores ({self.cores.value}), one thread a core")
         return self
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accel_models.cpu.chip import Chip
 from accel_models.cpu.kernels.attention import FusedAttention
 from accel_models.cpu.kernels.base import CpuKernel
-from accel_models.cpu.kernels.dense import ConvertGemm, DenseGemm, Depthwise, MatrixGemm, ShrunkGemm
+from accel_models.cpu.kernels.dense import ConvertGemm, DenseGemm, Depthwise, DotGemm, MatrixGemm, MlasGemm, ShrunkGemm
 from accel_models.cpu.kernels.gemv import CompressedGemv, GroupedGemm, SkippingGemv
 from accel_models.cpu.kernels.spmm import Block4x1, CsrSpmm, GeneratedSpmm, XnnSpmm
 from accel_models.cpu.kernels.streams import NoTransfer, StreamKernel
@@ -16,7 +16,9 @@ def kernels_of(chip: Chip) -> tuple[CpuKernel, ...]:
     return (
         DenseGemm(chip),
         MatrixGemm(chip),
+        MlasGemm(chip),
         ConvertGemm(chip),
+        DotGemm(chip),
         ShrunkGemm(chip),
         Depthwise(chip),
         Block4x1(chip),

@@ -9,7 +9,7 @@ import numpy as np
 from accel_models.cpu.chip import TYPE_BITS
 from accel_models.cpu.columns import MapColumn, mapping
 from accel_models.cpu.kernels.base import CpuKernel
-from accel_models.cpu.kernels.microkernel import dense_cycles, simd_tile
+from accel_models.cpu.kernels.microkernel import dense_work, simd_tile, vector_work
 from simsparse.machine import Refusal
 from simsparse.plan import Floats, ProblemColumn, ProblemKind
 from simsparse.sparsity import PatternColumn, PatternKind
@@ -43,10 +43,11 @@ class FusedAttention(CpuKernel):
         pruned = np.isin(pattern[:, PatternColumn.KIND], _SPARSE)
         kept = np.where(pruned, pattern[:, PatternColumn.DENSITY], 1.0)
         needed = problem[:, C.NEEDED] * kept
-        products = dense_cycles(chip, tile, kind, m, n, k) + dense_cycles(chip, tile, kind, v, n, m)
+        products = dense_work(chip, tile, kind, m, n, k) + dense_work(chip, tile, kind, v, n, m)
         scores = batch * m * n * needed
         keys = batch * m * (k + v) * problem[:, C.A_BITS] / 8
-        converted = np.where(problem[:, C.A_BITS] == TYPE_BITS[kind], 0.0, c.convert16_cycles.value)
+        native = problem[:, C.A_BITS] == TYPE_BITS[kind]
+        converted = np.where(native, 0.0, c.widen16_instructions.value / chip.fma_ports)
         blocks = np.ceil(n / QUERIES)
         conversion = batch * m * (k + v) * kept * blocks / chip.lanes * converted
         # Blocks of queries share nothing but the keys; a long cache is also cut for few queries.
@@ -58,18 +59,19 @@ class FusedAttention(CpuKernel):
         dram = np.maximum(cold, np.where(m > n, 0.0, room))
         beyond_l2 = np.where(keys / batch > chip.l2_bytes / 2, streamed, keys * kept)
         l3 = np.maximum(beyond_l2 + queries, dram) if chip.has_l3 else 0.0
-        multiply, softmax = batch * needed * products, scores / chip.lanes * c.exp_cycles.value
+        multiply = products.times(batch * needed)
+        softmax = vector_work(chip, scores / chip.lanes * c.exp_cycles.value * chip.fma_ports)
         macs = batch * m * n * (k + v) * needed
         return mapping(len(problem), chip, {
             MapColumn.MACS: macs,
             MapColumn.TYPE: kind,
-            MapColumn.CORE_CYCLES: multiply / c.dense_efficiency.value + softmax / c.element_efficiency.value,
+            MapColumn.CORE_CYCLES: multiply.cycles / tile.efficiency + softmax.cycles / c.element_efficiency.value,
             MapColumn.INDEX_CYCLES: conversion,
             MapColumn.L2_BYTES: np.maximum(streamed + queries, l3),
             MapColumn.L3_BYTES: l3,
             MapColumn.DRAM_BYTES: dram,
             MapColumn.UNITS: batch * blocks * cut,
-            MapColumn.ISSUE_CYCLES: multiply + softmax + conversion,
+            MapColumn.INSTRUCTIONS: multiply.instructions + softmax.instructions + conversion * chip.fma_ports,
             MapColumn.ROOF_CYCLES: macs / np.maximum(chip.rates, chip.matrix_rates)[kind],
             MapColumn.ROOF_BYTES: cold,
         })  # fmt: skip

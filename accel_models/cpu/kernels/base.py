@@ -6,7 +6,7 @@ import numpy as np
 
 from accel_models.cpu.chip import Chip
 from accel_models.cpu.columns import MapColumn, mapping
-from accel_models.cpu.kernels.microkernel import result_cycles
+from accel_models.cpu.kernels.microkernel import Work, result_work
 from accel_models.cpu.kernels.rows import GemmRows
 from accel_models.cpu.kernels.traffic import traffic
 from simsparse.machine import Kernel
@@ -29,11 +29,12 @@ def gemm_mapping(
     *,
     macs: Floats,
     kind: Ints,
-    core_cycles: Floats,
+    core: Work,
     efficiency: float,
     index_cycles: Floats | float,
     a_bytes: Floats,
     l1_fills: Floats,
+    reread: Floats | float = 0.0,
     m_units: Floats,
     n_units: Floats,
     roof_macs: Floats,
@@ -45,22 +46,26 @@ def gemm_mapping(
     ----------
     macs, roof_macs : (n,) ndarray
         Executed with padding, and without.
-    core_cycles : (n,) ndarray
-        Of the microkernel at full issue; `efficiency` is the share of that rate it sustains.
+    core : Work
+        Of the microkernel; `efficiency` is the share of its issue-limited rate that it sustains.
+    index_cycles : (n,) ndarray
+        Of all cores' vector ports for indices, decompression and conversion.
     a_bytes : (n,) ndarray
         A as stored, over the batch.
     l1_fills : (n,) ndarray
         Bytes from L2 towards the cores.
+    reread : (n,) ndarray
+        Bytes of A that the kernel asks for again after all of it has passed.
     m_units, n_units : (n,) ndarray
         Pieces that rows and columns can be cut into.
     """
-    moved = traffic(rows, chip, a_bytes, m_units=m_units, n_units=n_units)
-    results = result_cycles(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops)
+    moved = traffic(rows, chip, a_bytes, m_units=m_units, n_units=n_units, reread=reread)
+    issued = core + result_work(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops)
     best = np.maximum(chip.rates, chip.matrix_rates)[kind]
     return mapping(len(rows), chip, {
         MapColumn.MACS: macs,
         MapColumn.TYPE: kind,
-        MapColumn.CORE_CYCLES: (core_cycles + results) / efficiency,
+        MapColumn.CORE_CYCLES: issued.cycles / efficiency,
         MapColumn.INDEX_CYCLES: index_cycles,
         MapColumn.L2_BYTES: np.maximum(l1_fills, moved.l3),
         MapColumn.L3_BYTES: np.maximum(moved.l3, moved.dram) if chip.has_l3 else 0.0,
@@ -68,7 +73,7 @@ def gemm_mapping(
         MapColumn.UNITS: rows.batch * m_units * n_units,
         MapColumn.UNEVEN: uneven,
         MapColumn.WEIGHT_BYTES: np.where(rows.weight, a_bytes, 0.0),
-        MapColumn.ISSUE_CYCLES: core_cycles + results + index_cycles,
+        MapColumn.INSTRUCTIONS: issued.instructions + index_cycles * chip.fma_ports,
         MapColumn.ROOF_CYCLES: roof_macs / best,
         MapColumn.ROOF_BYTES: moved.cold,
     })  # fmt: skip

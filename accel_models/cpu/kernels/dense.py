@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from accel_models.cpu.chip import INT8, TYPE_BITS
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping
-from accel_models.cpu.kernels.microkernel import Tile, dense_cycles, matrix_tile, simd_tile
-from accel_models.cpu.kernels.rows import GemmRows, convert_cycles, gemm_rows
+from accel_models.cpu.kernels.microkernel import Tile, dense_work, matrix_tile, simd_tile, work
+from accel_models.cpu.kernels.rows import GemmRows, convert_cycles, gemm_rows, is_float
 from simsparse.machine import Refusal
-from simsparse.plan import Floats
+from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn
 from simsparse.sparsity import PatternColumn, PatternKind
+
+_FLOAT8 = tuple(COMPUTE_TYPES.index(name) for name in ("fp8", "fp4"))
+SCALE_BLOCK = 32.0  # values along the reduction that share a scale of the activations
 
 
 class DenseGemm(CpuKernel):
-    """Register-blocked SIMD GEMM (oneDNN, XNNPACK, MKL); A packed beforehand, zeros multiplied like the rest."""
+    """Register-blocked SIMD GEMM (oneDNN, MKL, XNNPACK); A packed beforehand, zeros multiplied like the rest."""
 
     name = "gemm"
 
@@ -37,22 +42,24 @@ class DenseGemm(CpuKernel):
     def of_shape(self, rows: GemmRows, m: Floats, k: Floats) -> Floats:
         """Mapping of dense products of `m` outputs and a reduction of `k`."""
         tile, chip = self.tile, self.chip
-        cycles = rows.batch * dense_cycles(chip, tile, rows.kind, m, rows.n, k)
         n_tiles = np.ceil(rows.n / tile.columns)
         m_tiles = np.ceil(m / tile.outputs)
         a_bytes = rows.batch * m * k * rows.a_bits / 8
         packing = np.where(rows.weight, 0.0, 2 * a_bytes)
         padded = np.ceil(m / tile.outputs * 2) / 2 * tile.outputs * rows.n * k
+        # What is converted for several panels of tokens is packed as converted.
+        wide = rows.batch * m * k * np.maximum(TYPE_BITS[rows.kind], np.floor(rows.a_bits)) / 8
+        panel = np.where(n_tiles > 1, np.maximum(wide, a_bytes), a_bytes)
         # The microkernel's panel of tokens stays in L1 while A streams from L2, once per panel.
         return gemm_mapping(
             rows, chip,
             macs=rows.batch * padded,
             kind=rows.kind,
-            core_cycles=cycles,
-            efficiency=chip.constants.dense_efficiency.value,
+            core=dense_work(chip, tile, rows.kind, m, rows.n, k).times(rows.batch),
+            efficiency=tile.efficiency,
             index_cycles=self.conversion(rows, m, k),
             a_bytes=a_bytes,
-            l1_fills=a_bytes * n_tiles + rows.b_bytes + rows.c_bytes + packing,
+            l1_fills=panel * n_tiles + rows.b_bytes + rows.c_bytes + packing,
             m_units=m_tiles,
             n_units=n_tiles,
             roof_macs=rows.batch * m * rows.n * k,
@@ -64,8 +71,24 @@ class DenseGemm(CpuKernel):
         return np.zeros(len(rows))
 
 
+class MlasGemm(DenseGemm):
+    """As ONNX Runtime runs it on x86; slower than the best libraries, so only taken by name."""
+
+    name = "gemm-mlas"
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Other architectures."""
+        yield from super().refusals(problem)
+        yield np.full(len(problem), not self.chip.x86), "its efficiency is known for x86"
+
+    @property
+    def tile(self) -> Tile:
+        """Its microkernel."""
+        return simd_tile(self.chip, self.chip.constants.mlas_efficiency.value)
+
+
 class MatrixGemm(DenseGemm):
-    """GEMM on a matrix unit (AMX): weights fill whole tiles, rows of tokens may be few."""
+    """GEMM on a matrix unit (AMX of Intel or Apple): weights fill whole tiles, rows of tokens may be few."""
 
     name = "gemm-amx"
 
@@ -92,9 +115,40 @@ class ConvertGemm(DenseGemm):
         yield rows.native, "A is multiplied as it is stored"
 
     def conversion(self, rows: GemmRows, m: Floats, k: Floats) -> Floats:
-        """A register at a time, once per panel of tokens."""
-        passes = np.ceil(rows.n / self.tile.columns)
-        return rows.batch * m * k / self.chip.lanes * passes * convert_cycles(rows, self.chip)
+        """A register at a time, once; a store each where several panels of tokens need the result."""
+        several = rows.n > self.tile.columns
+        stores = np.where(several, TYPE_BITS[rows.kind] / 32 / self.chip.fma_ports, 0.0)
+        return rows.batch * m * k / self.chip.lanes * (convert_cycles(rows, self.chip) + stores)
+
+
+class DotGemm(ConvertGemm):
+    """Weight-only int8 and int4 as llama.cpp runs them: activations are quantised too, for integer dot products.
+
+    Blocks of 32 activations share a scale; sums of a block become floating point and are scaled, output by output.
+    """
+
+    name = "gemm-dot"
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Weights that are not integers of at most 8 bits, or activations that are."""
+        rows = gemm_rows(problem, self.chip)
+        yield (np.floor(rows.a_bits) > 8) | ~rows.weight, "A is no weight of at most 8 bits"
+        yield np.isin(problem[:, ProblemColumn.COMPUTE], _FLOAT8), "A is floating point"
+        yield ~is_float(rows) | (rows.b_bits <= 8), "the activations are integers already"
+        yield np.full(len(rows), self.chip.rates[INT8] == 0), "this core has no integer multiply-add"
+
+    def map(self, problem: Floats) -> Floats:
+        """See `Kernel.map`."""
+        rows = gemm_rows(problem, self.chip)
+        return self.of_shape(replace(rows, kind=np.full(len(rows), INT8)), rows.m, rows.k)
+
+    def conversion(self, rows: GemmRows, m: Floats, k: Floats) -> Floats:
+        """Unpacking of A, scaling of sums, and quantisation of the activations."""
+        chip, c = self.chip, self.chip.constants
+        scaled = rows.batch * m * rows.n * np.ceil(k / SCALE_BLOCK) * c.scale_instructions.value
+        quantized = rows.batch * rows.n * k * c.quantize_instructions.value
+        unpacked = np.where(np.floor(rows.a_bits) < 8, super().conversion(rows, m, k), 0.0)
+        return unpacked + (scaled + quantized) / chip.lanes / chip.fma_ports
 
 
 class ShrunkGemm(DenseGemm):
@@ -135,14 +189,13 @@ class Depthwise(CpuKernel):
         width = chip.vector_bytes * 8 / rows.b_bits
         registers = np.ceil(rows.batch / width)
         # Narrow types widen to 32 bits first: dot products along the reduction are of no use here.
-        step = np.maximum(width / (chip.fma_ports * chip.lanes), 1.0 / chip.load_ports)
-        cycles = registers * rows.n * rows.k * step
+        steps = registers * rows.n * rows.k
         return gemm_mapping(
             rows, chip,
             macs=registers * width * rows.n * rows.k,
             kind=rows.kind,
-            core_cycles=cycles,
-            efficiency=chip.constants.dense_efficiency.value,
+            core=work(chip, steps * width / (chip.fma_ports * chip.lanes), steps),
+            efficiency=chip.dense_efficiency,
             index_cycles=0.0,
             a_bytes=rows.a_bytes,
             l1_fills=rows.a_bytes + rows.b_bytes + rows.c_bytes,

@@ -8,7 +8,7 @@ import numpy as np
 
 from accel_models.cpu.chip import FP32, TYPE_BITS
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping
-from accel_models.cpu.kernels.microkernel import dense_cycles, simd_tile
+from accel_models.cpu.kernels.microkernel import dense_work, simd_tile, work
 from accel_models.cpu.kernels.rows import convert_cycles, fp32_kind, gemm_rows, is_float
 from accel_models.cpu.kernels.spmm import engine_refusals, static_zeros, stored_bytes
 from simsparse.machine import Refusal
@@ -48,8 +48,8 @@ class CompressedGemv(CpuKernel):
             rows, chip,
             macs=macs,
             kind=rows.kind,
-            core_cycles=rows.batch * dense_cycles(chip, tile, rows.kind, rows.m, rows.n, rows.k),
-            efficiency=chip.constants.dense_efficiency.value,
+            core=dense_work(chip, tile, rows.kind, rows.m, rows.n, rows.k).times(rows.batch),
+            efficiency=tile.efficiency,
             index_cycles=passes * (registers * expand + convert),
             a_bytes=a_bytes,
             l1_fills=a_bytes * passes + rows.b_bytes + rows.c_bytes,
@@ -80,7 +80,6 @@ class GroupedGemm(CpuKernel):
         n_of, m_of = rows.pattern[:, PatternColumn.N], rows.pattern[:, PatternColumn.M]
         slots = rows.batch * np.ceil(rows.m / chip.lanes) * np.ceil(rows.k / m_of) * n_of
         multiply = slots * rows.n * chip.lanes / chip.rates[FP32]
-        loads = slots * 2 / chip.load_ports
         a_bytes = stored_bytes("n:m", rows)
         passes = np.ceil(rows.n / 8)
         unpack = 1.0 + convert_cycles(rows, chip, kind)
@@ -88,8 +87,8 @@ class GroupedGemm(CpuKernel):
             rows, chip,
             macs=slots * chip.lanes * rows.n,
             kind=kind,
-            core_cycles=np.maximum(multiply, loads),
-            efficiency=chip.constants.sparse_efficiency.value,
+            core=work(chip, multiply, slots * 2),
+            efficiency=chip.dense_efficiency * chip.constants.sparse_share.value,
             index_cycles=slots * (rows.n / chip.shuffles_per_cycle + passes * unpack),
             a_bytes=a_bytes,
             l1_fills=a_bytes * passes + rows.b_bytes + rows.c_bytes,
@@ -102,7 +101,8 @@ class GroupedGemm(CpuKernel):
 class SkippingGemv(CpuKernel):
     """Columns of idle inputs are neither read nor multiplied (CHESS, TEAL); A stored input by input.
 
-    Inputs are compared and compressed once a token; each active one costs an index for every block of outputs.
+    Inputs are compared and compressed once a token; each active one costs an index for every block of outputs. Every
+    token is a GEMV of its own, which asks for the weights of its own inputs: tokens share them through caches only.
     """
 
     name = "gemv-skip"
@@ -127,21 +127,23 @@ class SkippingGemv(CpuKernel):
         registers = np.ceil(rows.m / chip.lanes)
         group = simd_tile(chip).group_of[rows.kind]
         # Outputs sit in registers: no sum crosses lanes, and dot products along the reduction are of no use.
-        step = np.maximum(chip.lanes * group / chip.rates[rows.kind], 1.0 / chip.load_ports * TYPE_BITS[rows.kind] / 32)
+        multiply = chip.lanes * group / chip.rates[rows.kind]
         blocks = np.ceil(registers / self.outputs_registers)
         convert = convert_cycles(rows, chip)
         a_bytes = rows.a_bytes * read
+        asked = rows.a_bytes * density * rows.n
         return gemm_mapping(
             rows, chip,
             macs=active * registers * chip.lanes,
             kind=rows.kind,
-            core_cycles=active * registers * step,
-            efficiency=chip.constants.sparse_efficiency.value,
+            core=work(chip, active * registers * multiply, active * registers * TYPE_BITS[rows.kind] / 32),
+            efficiency=chip.dense_efficiency * chip.constants.sparse_share.value,
             index_cycles=active * (blocks * chip.constants.index_cycles.value + registers * convert)
             + rows.batch * rows.n * rows.k * 2 / chip.lanes,
             a_bytes=a_bytes,
-            l1_fills=rows.a_bytes * density * rows.n + rows.b_bytes + rows.c_bytes,
+            l1_fills=asked + rows.b_bytes + rows.c_bytes,
+            reread=np.maximum(asked - a_bytes, 0.0),
             m_units=blocks,
-            n_units=rows.n,
+            n_units=np.ones(len(rows)),
             roof_macs=active * rows.m,
         )  # fmt: skip

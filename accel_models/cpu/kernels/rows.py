@@ -81,14 +81,18 @@ def gemm_rows(problem: Floats, chip: Chip) -> GemmRows:
 def convert_cycles(rows: GemmRows, chip: Chip, kind: Ints | None = None) -> Floats:
     """Cycles to bring as many of A's values as a register has 32-bit lanes into the type `kind`, (n,).
 
-    The work is per register of the result: narrow types fit more values into one.
+    Whole registers are converted, by instructions that share the ports of the multiply-adds: four bits become int8
+    (a mask and a shift for two registers), int8 becomes floating point, 16 bits become fp32. Scales of groups are
+    applied to sums and cost next to nothing.
     """
     wanted = TYPE_BITS[rows.kind if kind is None else kind]
     bits = np.floor(rows.a_bits)  # the share of a group's scale is a fraction of a bit
     c = chip.constants
-    costs = [c.convert4_cycles.value, c.convert8_cycles.value, c.convert16_cycles.value]
-    cost = np.select([bits <= 4, bits <= 8, bits <= 16], costs, 0.0)
-    return np.where(bits == wanted, 0.0, cost * wanted / 32)
+    unpack = np.where(bits <= 4, c.unpack4_instructions.value * 8 / wanted, 0.0)
+    widen8 = np.where((bits <= 8) & (wanted > 8), c.widen8_instructions.value, 0.0)
+    widen16 = np.where((bits == 16) & (wanted > 16), c.widen16_instructions.value, 0.0)
+    cycles: Floats = (unpack + widen8 + widen16) * wanted / 32 / chip.fma_ports
+    return cycles
 
 
 def is_float(rows: GemmRows) -> Bools:

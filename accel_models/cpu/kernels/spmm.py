@@ -9,8 +9,9 @@ import numpy as np
 
 from accel_models.cpu.chip import FP32, INT8, Chip
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping, unevenness
+from accel_models.cpu.kernels.microkernel import work
 from accel_models.cpu.kernels.rows import Bools, GemmRows, convert_cycles, fp32_kind, gemm_rows, is_float
-from simsparse.formats import BlockRows, CompressedRows, Format, stored_bits
+from simsparse.formats import stored_bits
 from simsparse.machine import Refusal
 from simsparse.occupancy import occupied
 from simsparse.plan import Floats, ProblemColumn
@@ -25,7 +26,7 @@ def static_zeros(rows: GemmRows) -> Bools:
     return rows.weight & ~np.isin(kind, (*_AT_RUN_TIME, PatternKind.DENSE))
 
 
-def stored_bytes(form: str | Format, rows: GemmRows) -> Floats:
+def stored_bytes(form: str, rows: GemmRows) -> Floats:
     """Bytes of A in a format, over the batch."""
     values, metadata = stored_bits(form, rows.m, rows.k, rows.a_bits, rows.pattern)
     return rows.batch * (values + metadata) / 8
@@ -46,8 +47,7 @@ class Block4x1(CpuKernel):
     """
 
     name = "spmm-4x1-int8"
-    format = "bcsr"
-    stored = BlockRows("bcsr", block=(4, 1), index_bits=32)
+    format = "bcsr4x1"
     height = 4
     shuffles = 3.0
     tokens = 64.0
@@ -69,18 +69,17 @@ class Block4x1(CpuKernel):
         registers = np.ceil(rows.n / chip.lanes)
         multiply = self.height * chip.lanes * 4 / chip.rates[INT8]
         shuffled = (self.height + self.shuffles) / chip.fma_ports
-        loads = (4 + self.height / np.minimum(registers, self.tokens / chip.lanes)) / chip.load_ports
-        step = np.maximum(max(multiply, shuffled), loads)
+        loads = 4 + self.height / np.minimum(registers, self.tokens / chip.lanes)
         steps = rows.batch * bands * quads * registers
-        a_bytes = stored_bytes(self.stored, rows)
+        a_bytes = stored_bytes(self.format, rows)
         passes = np.ceil(rows.n / self.tokens)
         touched = rows.batch * bands * quads * 4 * rows.n
         return gemm_mapping(
             rows, chip,
             macs=steps * self.height * 4 * chip.lanes,
             kind=rows.kind,
-            core_cycles=steps * step,
-            efficiency=chip.constants.block_efficiency.value,
+            core=work(chip, steps * max(multiply, shuffled), steps * loads),
+            efficiency=chip.dense_efficiency * chip.constants.block_share.value,
             index_cycles=rows.batch * bands * quads * passes * chip.constants.index_cycles.value,
             a_bytes=a_bytes,
             l1_fills=a_bytes * passes + missed(rows, chip, self.tokens, touched) + rows.b_bytes + rows.c_bytes,
@@ -98,21 +97,24 @@ class SpmmStyle:
     Attributes
     ----------
     height : int
-        Outputs of a block that share an index.
+        Outputs side by side that share the loads of an input.
+    whole : bool
+        Their weights for an input are stored and multiplied together, zeros among them, under one index.
     registers : float
         Registers of tokens that a step covers, per output.
     sums : float
         Loads and stores of partial sums per register and step; 0 where sums stay in registers.
-    form : Format
+    form : str
         How A is stored.
     cut : bool
         The reduction is cut so that a tile's inputs stay in L1; partial sums go through L2 once a cut.
     """
 
     height: int
+    whole: bool
     registers: float
     sums: float
-    form: Format
+    form: str
     cut: bool = False
 
     def inputs(self, rows: GemmRows, chip: Chip) -> Floats:
@@ -122,19 +124,19 @@ class SpmmStyle:
 
 
 class NonzeroSpmm(CpuKernel):
-    """For each nonzero (block): broadcast its weight, multiply-add it into a row of tokens; fp32 arithmetic."""
+    """For each input that outputs side by side need: load its row of tokens, broadcast weights, multiply-add (fp32)."""
 
     style: SpmmStyle
 
     @property
     def step_index_cycles(self) -> float:
-        """Core cycles of index work for a block and tile of tokens."""
+        """Core cycles of index work for an index and tile of tokens."""
         return self.chip.constants.index_cycles.value
 
     @property
     def efficiency(self) -> float:
         """Share of its issue-limited rate that the microkernel sustains."""
-        return self.chip.constants.sparse_efficiency.value
+        return self.chip.dense_efficiency * self.chip.constants.sparse_share.value
 
     unfolds = True  # whether it runs convolutions wider than 1x1
 
@@ -150,37 +152,38 @@ class NonzeroSpmm(CpuKernel):
         """See `Kernel.map`."""
         rows, chip, style = gemm_rows(problem, self.chip), self.chip, self.style
         kind = fp32_kind(rows)
-        blocks = rows.batch * np.ceil(rows.m / style.height) * rows.k * occupied(rows.pattern, style.height, 1)
+        loaded = rows.batch * np.ceil(rows.m / style.height) * rows.k * occupied(rows.pattern, style.height, 1)
+        nonzeros = rows.batch * rows.m * rows.k * rows.pattern[:, PatternColumn.DENSITY]
+        weights, indices = (loaded * style.height, loaded) if style.whole else (nonzeros, nonzeros)
         registers = np.ceil(rows.n / chip.lanes)
         tiles = np.ceil(registers / style.registers)
-        multiply = registers * style.height * chip.lanes / chip.rates[FP32]
-        sums, refilled = self.partial_sums(rows, blocks)
-        loads = (registers * (1 + sums) + tiles * style.height) / chip.load_ports
-        converting = style.height * convert_cycles(rows, chip, kind)
+        multiply = weights * registers * chip.lanes / chip.rates[FP32]
+        sums, refilled = self.partial_sums(rows, weights, loaded)
+        loads = (loaded + weights * sums) * registers + weights * tiles
         a_bytes = stored_bytes(style.form, rows)
         return gemm_mapping(
             rows, chip,
-            macs=blocks * style.height * registers * chip.lanes,
+            macs=weights * registers * chip.lanes,
             kind=kind,
-            core_cycles=blocks * np.maximum(multiply, loads),
+            core=work(chip, multiply, loads),
             efficiency=self.efficiency,
-            index_cycles=blocks * tiles * (self.step_index_cycles + converting),
+            index_cycles=tiles * (indices * self.step_index_cycles + weights * convert_cycles(rows, chip, kind)),
             a_bytes=a_bytes,
             l1_fills=a_bytes * tiles + refilled + rows.b_bytes + rows.c_bytes,
             m_units=np.ceil(rows.m / style.height),
             n_units=tiles,
-            roof_macs=blocks * style.height * rows.n,
+            roof_macs=weights * rows.n,
             uneven=unevenness(rows, chip),
         )  # fmt: skip
 
-    def partial_sums(self, rows: GemmRows, blocks: Floats) -> tuple[Floats, Floats]:
-        """Loads and stores of sums per step, and bytes that L2 gives again: of inputs, or of sums where K is cut."""
+    def partial_sums(self, rows: GemmRows, weights: Floats, loaded: Floats) -> tuple[Floats, Floats]:
+        """Loads and stores of sums per weight, and bytes that L2 gives again: of inputs, or of sums where K is cut."""
         chip, style = self.chip, self.style
         if not style.cut:
             tokens = style.registers * chip.lanes
-            return np.full(len(rows), style.sums), missed(rows, chip, tokens, blocks * rows.n)
+            return np.full(len(rows), style.sums), missed(rows, chip, tokens, loaded * rows.n)
         cuts = np.ceil(rows.k / style.inputs(rows, chip))
-        in_cut = blocks / (rows.batch * rows.m / style.height * cuts)
+        in_cut = weights / (rows.batch * rows.m * cuts)
         sums = np.where(cuts > 1, style.sums / np.maximum(in_cut, 1.0), 0.0)
         return sums, rows.batch * rows.m * rows.n * 8.0 * (cuts - 1)
 
@@ -193,25 +196,27 @@ class XnnSpmm(NonzeroSpmm):
     def __init__(self, chip: Chip, height: int) -> None:
         super().__init__(chip)
         self.name = f"spmm-{height}x1"
-        self.format = "csr" if height == 1 else "bcsr"
-        form: Format = CompressedRows("csr", index_bits=32)
-        if height > 1:
-            form = BlockRows("bcsr", block=(height, 1), index_bits=32)
+        self.format = "csr32" if height == 1 else f"bcsr{height}x1"
         # Accumulators limit the tile: 32 pixels of one or two outputs, 16 of four with NEON.
         across = min(32.0 / chip.lanes, float((chip.registers - 6) // height // 2 * 2))
-        self.style = SpmmStyle(height, max(across, 1.0), 0.0, form)
+        self.style = SpmmStyle(height, True, max(across, 1.0), 0.0, self.format)
 
 
 class GeneratedSpmm(NonzeroSpmm):
-    """Code generated for one mask (DeepSparse-like): indices are immediates, sums stay in registers."""
+    """Code generated for one mask (DeepSparse-like): four outputs share the inputs that any of them needs.
+
+    Its multiply-adds are as efficient as dense ones. Sums stay in registers as long as the inputs stay in L1.
+    """
 
     name = "spmm-generated"
     format = "csr16"
+    outputs = 4
 
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip)
-        registers = float(min(chip.registers // 2, 8))
-        self.style = SpmmStyle(1, registers, 2.0, CompressedRows("csr16", index_bits=16), cut=True)
+        # Registers hold the sums, an input for each of their columns, and a weight.
+        registers = float((chip.registers - 1) // (self.outputs + 1))
+        self.style = SpmmStyle(self.outputs, False, registers, 2.0, self.format, cut=True)
 
     @property
     def step_index_cycles(self) -> float:
@@ -221,7 +226,7 @@ class GeneratedSpmm(NonzeroSpmm):
     @property
     def efficiency(self) -> float:
         """See `NonzeroSpmm`."""
-        return self.chip.constants.generated_efficiency.value
+        return self.chip.dense_efficiency
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Also other architectures, and matrices that are too dense."""
@@ -233,8 +238,7 @@ class GeneratedSpmm(NonzeroSpmm):
 
 def engine_refusals(rows: GemmRows, chip: Chip) -> Iterator[Refusal]:
     """What a DeepSparse-like engine leaves to its dense kernels."""
-    x86 = bool({"AVX2", "AVX-512"} & chip.simd)
-    yield np.full(len(rows), not x86), "the engine is for x86"
+    yield np.full(len(rows), not chip.x86), "the engine is for x86"
     threshold = chip.constants.compress_from.value
     sparsity = 1 - rows.pattern[:, PatternColumn.DENSITY]
     yield sparsity < threshold - 1e-12, f"the engine stays dense below {threshold:.0%} sparsity"
@@ -244,12 +248,12 @@ class CsrSpmm(NonzeroSpmm):
     """CSR as scipy and MKL run it: an axpy over the tokens for each nonzero, sums in L1; SpMV for one token."""
 
     name = "spmm-csr"
-    format = "csr"
+    format = "csr32"
     unfolds = False
 
     def __init__(self, chip: Chip) -> None:
         super().__init__(chip)
-        self.style = SpmmStyle(1, 64.0, 2.0, CompressedRows("csr", index_bits=32))
+        self.style = SpmmStyle(1, False, 64.0, 2.0, self.format)
 
     @property
     def step_index_cycles(self) -> float:

@@ -48,7 +48,7 @@ class StreamKernel(CpuKernel):
             MapColumn.L3_BYTES: moved if chip.has_l3 else 0.0,
             MapColumn.DRAM_BYTES: dram,
             MapColumn.UNITS: np.ceil(moved / _PIECE),
-            MapColumn.ISSUE_CYCLES: vectors / chip.lanes,
+            MapColumn.INSTRUCTIONS: vectors / chip.lanes * chip.fma_ports,
             MapColumn.ROOF_BYTES: cold,
         })  # fmt: skip
 

@@ -4,7 +4,8 @@ Threads share out the `batch` products, then rows (outputs) or columns (tokens) 
 thread keeps one operand of its piece, or the sums, in half of its L2 and streams the rest past it, whichever streams
 least again. The same rule, with the shared cache for the L2 and all
 threads together, gives the traffic of memory. Weights come from memory each time, unless they stay in the shared
-cache from run to run; activations come from the shared cache, where the op before has left them, as far as they fit.
+cache from run to run; what a kernel asks for again misses a cache by the share of A that half of it does not hold;
+activations come from the shared cache, where the op before has left them, as far as they fit.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def again(a: Floats, b: Floats, sums: Floats, room: float) -> Floats:
     return least
 
 
-def traffic(rows: GemmRows, chip: Chip, a_bytes: Floats, *, m_units: Floats, n_units: Floats) -> Traffic:
+def traffic(
+    rows: GemmRows, chip: Chip, a_bytes: Floats, *, m_units: Floats, n_units: Floats, reread: Floats | float = 0.0
+) -> Traffic:
     """Traffic of products whose A takes `a_bytes` as stored.
 
     Parameters
@@ -52,16 +55,26 @@ def traffic(rows: GemmRows, chip: Chip, a_bytes: Floats, *, m_units: Floats, n_u
         Over the batch.
     m_units, n_units : (n,) ndarray
         Into how many pieces the kernel can cut rows and columns.
+    reread : (n,) ndarray
+        Bytes of A that are asked for again.
     """
     b, c = rows.b_bytes, rows.c_bytes
     each = np.maximum(1.0, chip.threads / rows.batch)  # threads that share one product
     sums = rows.batch * rows.m * rows.n * SUM_BYTES
     fills = [_fill(rows.batch, a_bytes, b, sums, chip, *cut) for cut in _cuts(each, m_units, n_units)]
-    l3 = np.minimum(*fills) + c if chip.has_l3 else np.zeros(len(rows))
+    private = chip.l2_bytes * np.minimum(float(chip.threads), rows.batch * m_units)
+    l3 = np.minimum(*fills) + c + reread * _missing(a_bytes, private) if chip.has_l3 else np.zeros(len(rows))
     cold = np.where(rows.weight & (not chip.weights_resident), a_bytes, 0.0)
     warm = b + c + np.where(rows.weight, 0.0, a_bytes)
     spilled = np.maximum(warm - chip.shared_bytes, 0.0)
-    return Traffic(l3, cold + spilled + again(a_bytes, b, sums, chip.shared_bytes / 2), cold)
+    streamed = again(a_bytes, b, sums, chip.shared_bytes / 2) + reread * _missing(a_bytes, chip.shared_bytes)
+    return Traffic(l3, cold + spilled + streamed, cold)
+
+
+def _missing(size: Floats, capacity: Floats | float) -> Floats:
+    """Share of `size` bytes that half of a cache does not hold."""
+    share: Floats = np.maximum(1 - capacity / 2 / np.maximum(size, 1.0), 0.0)
+    return share
 
 
 def _cuts(each: Floats, m_units: Floats, n_units: Floats) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
