@@ -24,7 +24,7 @@ from simsparse.ops import (
     TransferKind,
 )
 from simsparse.plan import COMPUTE_TYPES, PROBLEM_WIDTH, Floats, ProblemColumn, ProblemKind, TrainStage
-from simsparse.sparsity import DENSE, Pattern, parse
+from simsparse.sparsity import DENSE, Pattern, PatternKind, parse
 
 C = ProblemColumn
 MAX_EXTENT = 2**40
@@ -79,7 +79,8 @@ def gemm_problems(
     Raises
     ------
     InputError
-        For an extent below 1 or above 2^40, an operand that is not A or B, a density outside [0, 1].
+        For an extent below 1 or above 2^40, an operand that is not A or B, a density outside [0, 1], a pattern of
+        attention scores.
     """
     if sparse_operand not in ("A", "B"):
         raise InputError.expected("sparse_operand", sparse_operand, "'A' or 'B'")
@@ -103,7 +104,7 @@ def gemm_problems(
         (C.COMPUTE, compute_code(a, b)), (C.ACCUMULATE_BITS, accumulate_bits), (C.A_IS_WEIGHT, 1.0),
     ):  # fmt: skip
         rows[:, column] = value
-    rows[:, C.PATTERN :] = parse(pattern).columns()
+    rows[:, C.PATTERN :] = _of_operand(parse(pattern)).columns()
     if density is not None:
         kept = np.broadcast_to(np.asarray(density, dtype=np.float64), m.shape)
         if not bool(np.all((kept >= 0) & (kept <= 1))):
@@ -139,6 +140,12 @@ def _template() -> Floats:
 
 
 _TEMPLATE = _template()
+
+
+def _of_operand(pattern: Pattern) -> Pattern:
+    if pattern.kind in (PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN):
+        raise InputError.expected("pattern", pattern.text, "one of a matrix: this one is of the scores of attention")
+    return pattern
 
 
 def _blank(count: int, kind: ProblemKind) -> Floats:

@@ -125,10 +125,16 @@ def _check_fraction(what: str, value: float) -> None:
         raise InputError.expected(f"sparsity of {what}", value, "a fraction from 0 to 1")
 
 
-def _check_at_least_one(what: str, **sizes: int) -> None:
+MAX_SIZE = 2**20
+_LONGEST_TEXT = 100
+
+
+def _check_sizes(what: str, **sizes: int) -> None:
     for label, size in sizes.items():
         if size < 1:
             raise InputError.expected(f"{label} of {what}", size, "at least 1")
+        if size > MAX_SIZE:
+            raise InputError.expected(f"{label} of {what}", size, f"at most {MAX_SIZE:,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ class NM(Pattern):
     text = property(lambda self: f"{self.n}:{self.m}")
 
     def __post_init__(self) -> None:
-        _check_at_least_one("N:M", M=self.m)
+        _check_sizes("N:M", M=self.m)
         if not 0 <= self.n <= self.m:
             raise InputError.expected("pattern", f"{self.n}:{self.m}", "N from 0 to M in N:M")
 
@@ -199,7 +205,7 @@ class VNM(Pattern):
     text = property(lambda self: f"vnm{self.v}:{self.n}:{self.m}")
 
     def __post_init__(self) -> None:
-        _check_at_least_one("V:N:M", V=self.v, M=self.m)
+        _check_sizes("V:N:M", V=self.v, M=self.m)
         if self.m < 4 or not 0 <= self.n <= 4:
             raise InputError.expected("pattern", self.text, "M of at least 4 and N from 0 to 4 in V:N:M")
 
@@ -231,7 +237,7 @@ class NMV(Pattern):
     text = property(lambda self: f"nmv{self.v}:{self.n}:{self.m}")
 
     def __post_init__(self) -> None:
-        _check_at_least_one("N:M by L", L=self.v)
+        _check_sizes("N:M by L", L=self.v)
         NM(self.n, self.m)
 
     def columns(self) -> tuple[float, ...]:
@@ -265,7 +271,7 @@ class Vector(Pattern):
     text = property(lambda self: f"vector{self.v}:{self.zero:g}")
 
     def __post_init__(self) -> None:
-        _check_at_least_one("vector", length=self.v)
+        _check_sizes("vector", length=self.v)
         _check_fraction("vector", self.zero)
 
     def columns(self) -> tuple[float, ...]:
@@ -294,7 +300,7 @@ class Block(Pattern):
     text = property(lambda self: f"block{self.rows}x{self.cols}:{self.zero:g}")
 
     def __post_init__(self) -> None:
-        _check_at_least_one("block", rows=self.rows, columns=self.cols)
+        _check_sizes("block", rows=self.rows, columns=self.cols)
         _check_fraction("block", self.zero)
 
     def columns(self) -> tuple[float, ...]:
@@ -414,7 +420,7 @@ class AttentionBlock(Pattern):
     text = property(lambda self: f"attn-block{self.b}:{self.zero:g}")
 
     def __post_init__(self) -> None:
-        _check_at_least_one("attn-block", B=self.b)
+        _check_sizes("attn-block", B=self.b)
         _check_fraction("attn-block", self.zero)
 
     def columns(self) -> tuple[float, ...]:
@@ -547,8 +553,8 @@ def parse(text: str | Pattern) -> Pattern:
         from simsparse.masks import measure_file
 
         return measure_file(cleaned.removeprefix("mask:"))
-    for _, form, build in _FORMS:
+    for _, form, build in _FORMS if len(cleaned) <= _LONGEST_TEXT else ():
         match = re.fullmatch(form, cleaned.lower())
         if match:
             return build(*match.groups())
-    raise InputError.expected("pattern", text, f"a form such as {', '.join(EXAMPLES)}")
+    raise InputError.expected("pattern", cleaned[:_LONGEST_TEXT], f"a form such as {', '.join(EXAMPLES)}")

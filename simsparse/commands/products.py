@@ -119,13 +119,17 @@ def formats(
     output: Output = None,
 ) -> None:
     """Bytes of a matrix in every format, values and metadata."""
-    match = re.fullmatch(r"(\d+)x(\d+)", shape.strip().lower())
+    match = re.fullmatch(r"(\d{1,20})x(\d{1,20})", shape.strip().lower())
     if match is None:
         raise InputError.expected("--shape", shape, "ROWSxCOLUMNS, such as 4096x4096")
+    from simsparse.dtypes import dtype as read_dtype
     from simsparse.formats import table as format_table
+    from simsparse.ops import MAX_BYTES
     from simsparse.render import formats_table
     from simsparse.result import dumps
 
+    if int(match[1]) * int(match[2]) * read_dtype(dtype).bits / 8 >= MAX_BYTES:
+        raise InputError.expected("--shape", shape, "a matrix of fewer than 2^63 bytes")
     rows = format_table((int(match[1]), int(match[2])), sparsity, dtype)
     columns: dict[str, list[object]] = {
         "format": [row.name for row in rows],
