@@ -6,7 +6,6 @@ Two fusions exist in real libraries and are offered here: an elementwise chain i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,6 +33,8 @@ class Fusions:
     attention: bool = False
 
 
+# The ops that read a tensor, by its name.
+Readers = dict[str, list[Op]]
 # The ways to cover a stretch of ops: each way is a list of sites, and lowering takes the fastest.
 Ways = tuple[tuple[Site, ...], ...]
 
@@ -41,7 +42,10 @@ Ways = tuple[tuple[Site, ...], ...]
 def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
     """Cut a workload into stretches, each with the ways in which kernels may cover it, in order of execution."""
     training = workload.phase is Phase.TRAIN
-    readers = Counter(t.name for op in workload.ops for t in {t.name: t for t in op.inputs}.values())
+    readers: Readers = {}
+    for op in workload.ops:
+        for name in {t.name for t in op.inputs}:
+            readers.setdefault(name, []).append(op)
     stretches: list[Ways] = []
     index = 0
     while index < len(workload.ops):
@@ -101,14 +105,22 @@ def _chain(ops: Sequence[Op], index: int) -> int:
     return end - index
 
 
-def _fused(ops: Sequence[Op], readers: Counter[str], training: bool) -> Site:
+def _fused(ops: Sequence[Op], readers: Readers, training: bool) -> Site:
     row = problem_of(ops[0], training=training)
     if len(ops) > 1:
         streams = [op for op in ops[1:] if isinstance(op, Stream)]
-        inside = Counter(t.name for op in streams for t in op.reads)
-        kept = frozenset(name for name, count in inside.items() if readers[name] > count)
+        inside = {t.name for op in streams for t in op.reads}
+        kept = frozenset(name for name in inside if any(_reads_too(op, ops) for op in readers[name]))
         row = with_epilogue(row, streams, _produced(ops[0]), kept)
     return Site(tuple(ops), row)
+
+
+def _reads_too(reader: Op, chain: Sequence[Op]) -> bool:
+    """Whether a reader of a chain's tensor stands outside of it, in a layer that the chain runs in."""
+    if any(reader is op for op in chain):
+        return False
+    layers = chain[0].layers
+    return not layers or not reader.layers or reader.layers == layers or not set(layers).isdisjoint(reader.layers)
 
 
 def _produced(op: Op) -> Tensor:

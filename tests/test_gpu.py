@@ -17,6 +17,8 @@ from simsparse.errors import UnsupportedError
 from simsparse.plan import Floats, Prices
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_workload
+from simsparse.sparsity import Unstructured
+from simsparse.transforms import put_patterns
 
 CARDS = sorted(FAMILY.files)
 EXTENT = st.integers(1, 512).map(lambda x: 16 * x)
@@ -206,6 +208,15 @@ def test_fused_attention_is_chosen_and_cheaper_than_its_parts() -> None:
     sparse = simulate(work, "a100-sxm-80gb", sparsity={"*.self_attn.*": "attn-block64:0.9"})
     call = next(i for i, c in enumerate(sparse.plan.calls) if c.kernel == "block-attention")
     assert sparse.prices.latency_s[call] < 0.5 * result.prices.latency_s[fused]
+
+
+def test_layers_told_apart_by_their_masks_cost_what_they_cost_together() -> None:
+    work = load_workload("bert-base", seq=128)
+    masks = iter(range(1000))
+    apart = put_patterns(work, lambda tensor, op: Unstructured(0.1 + 1e-4 * next(masks)), "masks that differ")
+    assert len(apart.ops) > 3 * len(work.ops)
+    together, split = simulate(work, "a100-sxm-80gb"), simulate(apart, "a100-sxm-80gb")
+    assert split.latency_s == pytest.approx(together.latency_s, rel=1e-9)
 
 
 def test_bigger_hypothetical_cards_are_faster() -> None:
