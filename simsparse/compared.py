@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from simsparse.errors import InputError
+from simsparse.fallback import why_row_is_dense
 from simsparse.result import Result
-
-_GAIN = 1.01  # less than that is none
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Comparison:
 def reason(result: Result) -> str:
     """Why a result is as fast as it is: main kernel of the patterned calls, what bounds it, their share of the time.
 
-    Where that kernel gains nothing over dense: why the next one was not taken.
+    Where that kernel gains nothing over dense: why the kernels that use the pattern were not taken.
     """
     calls, time_s = result.plan.calls, result.prices.latency_s * result.counts
     patterned = [i for i, call in enumerate(calls) if call.pattern not in ("", "dense")]
@@ -100,11 +99,5 @@ def reason(result: Result) -> str:
     main = max(patterned, key=lambda i: float(time_s[i]))
     call, bound = calls[main], result.prices.term_names[int(result.prices.bound[main])]
     text = f"{call.kernel}, {bound}-bound, {share:.0%} of the time"
-    latency_s = float(result.prices.latency_s[main])
-    if result.row_dense_latency_s[main] > latency_s * _GAIN or not call.alternatives:
-        return text
-    slower = [(other.latency_s, other.kernel) for other in call.alternatives if other.latency_s is not None]
-    if slower:
-        nearest_s, kernel = min(slower)
-        return f"{text}; {kernel} takes {nearest_s / latency_s:.2f}× as long"
-    return f"{text}; {call.alternatives[0].kernel}: {call.alternatives[0].reason}"
+    why = why_row_is_dense(result, main)
+    return f"{text}; {why}" if why else text

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from simsparse.errors import InputError, UnsupportedError
+from simsparse.fallback import GAIN, why_dense
 from simsparse.machine import KernelMachine
-from simsparse.plan import PROBLEM_WIDTH, Alternative, Floats, Machine, ProblemKind
+from simsparse.plan import PROBLEM_WIDTH, Alternative, Floats, Machine, ProblemColumn, ProblemKind
 from simsparse.problems import MAX_EXTENT, gemm_problems
-from simsparse.simulate import GemmEstimate, estimate_problems
-from simsparse.sparsity import parse
+from simsparse.simulate import GemmEstimate, estimate_problems, without_pattern
+from simsparse.sparsity import PatternKind, parse
 
 ACCUMULATE_BITS = {"fp32": 32, "fp16": 16, "int32": 32}
 
@@ -107,10 +108,25 @@ def price_products(machine: Machine, products: Products, kernel: str = "best") -
     return PricedProducts(products, estimate_problems(machine, products.problems(), kernel=kernel))
 
 
+def why_dense_taken(machine: Machine, priced: PricedProducts) -> str:
+    """Why the first product, which has a pattern, runs on the dense kernel; empty if it has none or gains from it."""
+    found = priced.estimate
+    if found.speedup[0] > GAIN or found.kernel[0] != found.kernel_names[int(found.dense_plan.kernel[0])]:
+        return ""
+    problem = priced.products.problems()[:1]
+    if problem[0, ProblemColumn.PATTERN] == PatternKind.DENSE:
+        return ""
+    taken = str(found.kernel[0])
+    dense = _others(machine, without_pattern(problem), taken)
+    return why_dense(taken, float(found.latency_s[0]), other_kernels(machine, priced), dense)
+
+
 def other_kernels(machine: Machine, priced: PricedProducts) -> list[Alternative]:
     """What each kernel that was not taken would need for the first product, or why it cannot run it."""
-    problem = priced.products.problems()[:1]
-    taken = str(priced.estimate.kernel[0])
+    return _others(machine, priced.products.problems()[:1], str(priced.estimate.kernel[0]))
+
+
+def _others(machine: Machine, problem: Floats, taken: str) -> list[Alternative]:
     found = []
     for name in _for_products(machine):
         if name == taken:

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from simsparse.fallback import unused_patterns
 from simsparse.inventory import short
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _totals(result: Result) -> list[tuple[str, str]]:
         ),
         ("memory", f"{si(memory.total_bytes, 'B')}{room}, largest batch {memory.largest_batch}"),
         ("bound", ", ".join(bounds)),
+        *(("not used", text) for text in unused_patterns(result)),
         *(("warning", text) for text in result.warnings),
     ]
 
@@ -218,8 +220,8 @@ def difference_table(difference: Difference) -> RenderableType:
     return table(("where", "figure", "before", "after", "ratio"), rows, right=("before", "after", "ratio"))
 
 
-def product_table(priced: PricedProducts, others: Sequence[Alternative] = ()) -> RenderableType:
-    """One product: its figures, the terms, and the kernels that were not taken."""
+def product_table(priced: PricedProducts, unused: str = "", others: Sequence[Alternative] = ()) -> RenderableType:
+    """One product: its figures, the terms, why its pattern is `unused`, and the kernels that were not taken."""
     found, style = priced.estimate, priced.products.styles[0]
     m, n, k, _ = priced.products.extents[0]
     dense, prices = found.dense_prices, found.prices
@@ -236,6 +238,7 @@ def product_table(priced: PricedProducts, others: Sequence[Alternative] = ()) ->
                 ("energy", f"{si(float(prices.energy_j[0]), 'J')}, dense {si(float(dense.energy_j[0]), 'J')}"),
                 ("bound", str(found.bound[0])),
                 ("terms", ", ".join(f"{name} {si(value, 's')}" for name, value in terms if value > 0)),
+                *([("not used", f"{style.pattern}: {unused}")] if unused else []),
             ]
         ),
     ]

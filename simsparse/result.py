@@ -13,6 +13,7 @@ import numpy as np
 
 from simsparse.capacity import Footprint, footprint
 from simsparse.errors import InputError
+from simsparse.fallback import unused_patterns
 from simsparse.plan import COMPUTE_TYPES, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance, Roofs
 from simsparse.workload import Workload
 
@@ -264,6 +265,7 @@ class Result:
                 "fits": memory.fits,
                 "largest_batch": memory.largest_batch,
             },
+            "unused_patterns": list(unused_patterns(self)),
             "warnings": list(self.warnings),
             "provenance": {
                 "spec_hash": self.provenance.spec_hash,

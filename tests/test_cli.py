@@ -109,6 +109,14 @@ class TestOthers:
         assert main([*product, "--verbose"]) == 0
         assert "2:4            –  the pattern is not 2:4" in capsys.readouterr().out
 
+    def test_gemm_says_why_a_pattern_is_not_used(self, capsys: pytest.CaptureFixture[str]) -> None:
+        product = ["gemm", "1024", "1024", "1024", "--on", "toy", "--sparsity"]
+        assert main([*product, "4:8"]) == 0
+        assert "not used  4:8: 2:4: the pattern is not 2:4" in capsys.readouterr().out
+        assert run_json(capsys, *product, "4:8")["pattern_unused"] == "2:4: the pattern is not 2:4"
+        assert run_json(capsys, *product, "2:4")["pattern_unused"] is None
+        assert run_json(capsys, *product, "dense")["pattern_unused"] is None
+
     def test_gemm_table(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         shapes = tmp_path / "shapes.csv"
         shapes.write_text("M,N,K,pattern\n4096,512,1024,\n100,200,300,2:4\n4096,512,1024,1:4\n")

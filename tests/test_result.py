@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rich.console import Console
 import simsparse
 from simsparse.compared import Comparison, reason
 from simsparse.diff import diff, read_result
+from simsparse.fallback import unused_patterns
 from simsparse.result import Result
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -75,6 +77,23 @@ def test_alternatives_say_why_they_lost() -> None:
     # 1:4 and 2:8 imply 2:4, 4:8 does not.
     assert run("1:4").speedup == run("2:8").speedup == taken.speedup
     assert refused.speedup == 1.0
+
+
+def test_a_pattern_that_gains_nothing_has_its_reason() -> None:
+    said = ("4:8 gains nothing on mlp.up_proj and 1 more, which dense runs as dense: 2:4: the pattern is not 2:4",)
+    assert unused_patterns(run("4:8")) == said
+    assert json.loads(run("4:8").to_json())["unused_patterns"] == list(said)
+    assert unused_patterns(run("2:4")) == unused_patterns(run(None)) == ()
+
+
+def test_the_nearest_kernel_that_uses_a_pattern_is_named() -> None:
+    result = simsparse.simulate("llama-2-7b", "a100-sxm-80gb", phase="decode", sparsity={"*.mlp.*": "unstructured:0.1"})
+    (said,) = unused_patterns(result)
+    # Another dense kernel (cublas-simt) would be nearer.
+    assert re.fullmatch(
+        r"unstructured:0.1 gains nothing on mlp\.\w+( and \d more)?, .*: [a-z-]+ takes \d\.\d\d× as long", said
+    )
+    assert "cublas-simt" not in said
 
 
 def test_json_and_parquet_hold_the_same(tmp_path: Path) -> None:

@@ -84,22 +84,24 @@ def _extents(m: int | None, n: int | None, k: int | None) -> tuple[int, int, int
 
 
 def _of_one(machine: Machine, priced: PricedProducts, verbose: bool) -> Report:
-    from simsparse.products import other_kernels
+    from simsparse.products import other_kernels, why_dense_taken
     from simsparse.render import product_table
     from simsparse.result import dumps
 
     others, prices = other_kernels(machine, priced), priced.estimate.prices
+    unused = why_dense_taken(machine, priced)
 
     def as_json() -> str:
         parts: dict[str, object] = {
             "terms_s": dict(zip(prices.term_names, prices.terms_s[0].tolist(), strict=True)),
             "level_bytes": dict(zip(prices.level_names, prices.level_bytes[0].tolist(), strict=True)),
             "energy_terms_j": dict(zip(prices.energy_names, prices.energy_terms_j[0].tolist(), strict=True)),
+            "pattern_unused": unused or None,
             "alternatives": [asdict(other) for other in others],
         }
         return dumps({"machine": machine.name, **priced.rows()[0], **parts})
 
-    return Report(lambda: product_table(priced, others if verbose else ()), as_json, priced.columns)
+    return Report(lambda: product_table(priced, unused, others if verbose else ()), as_json, priced.columns)
 
 
 def _of_table(machine: Machine, priced: PricedProducts) -> Report:
