@@ -280,7 +280,11 @@ def skip_positions(
             outer = kept_outside(stored, x, level)
             sent = outer >= 0 and places[outer, x, PlaceColumn.COMPRESSED] != 0
             rounds[0, x] = answers[at, 0 if sent else 1] / (counts[level, x, Count.TILE] / lanes)
-            totals[Total.INSTANCES_MEAN] *= answers[at, 2] / lanes
+            busy = answers[at, 2]
+            if rounding == 0 and answers[at, 1] > 0.0:
+                # Nonzeros over rounds; the reference has the mean over tiles of that ratio instead.
+                busy = counts[level, x, Count.TILE] * words[x, WordColumn.DENSITY] / answers[at, 1]
+            totals[Total.INSTANCES_MEAN] *= busy / lanes
         used |= here
         if here == 0:
             continue

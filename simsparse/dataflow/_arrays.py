@@ -126,6 +126,7 @@ class Total(IntEnum):
     COMPUTE_ENERGY_PJ = 9
     BOUND = 10  # level that takes longest; L stands for the compute
     UTILISATION = 11  # actual computes over those that all instances could do in the time
+    WAIT_CYCLES = 12  # part of the cycles: levels load that cannot do so ahead
 
 
 class TensorColumn(IntEnum):
@@ -156,10 +157,11 @@ class LevelColumn(IntEnum):
     METADATA_WIDTH_BITS = 2
     READ_RATE = 3  # words per cycle
     WRITE_RATE = 4
-    CHARGES = 5  # read, fill, update; the same gated; the same skipped
-    METADATA_CHARGES = 14
-    COMPRESSION_CHARGE = 23
-    DECOMPRESSION_CHARGE = 24
+    AHEAD_WORDS = 5  # largest tiles beside which the next ones fit
+    CHARGES = 6  # read, fill, update; the same gated; the same skipped
+    METADATA_CHARGES = 15
+    COMPRESSION_CHARGE = 24
+    DECOMPRESSION_CHARGE = 25
 
 
 class PlaceColumn(IntEnum):
@@ -194,7 +196,7 @@ class Spec(NamedTuple):
     words: Floats  # (T, 4) `WordColumn`
     axes: Ints  # (T, A, D) what a dimension adds to an axis
     odds: Floats  # (T, k) P(empty) of 0, 1, … granules of a random density
-    store: Floats  # (L, 25) `LevelColumn`
+    store: Floats  # (L, 26) `LevelColumn`
     places: Ints  # (L, T, 3) `PlaceColumn`
     kinds: (
         Ints  # (L, T, R, 2) `RankCode` and bit mask of the dimensions a rank flattens (0: takes one loop); 0 innermost

@@ -198,6 +198,26 @@ def storage_cost(
 
 
 @kernel
+def wait(store: Floats, stored: Ints, level: int, counts: Floats) -> float:
+    """Cycles in which a level is filled that has no room to load its next tiles ahead.
+
+    Room is kept for the fullest tiles. The words come at the pace of the levels that send them, and of this one.
+    """
+    words, sent, filled = 0.0, 0.0, 0.0
+    for t in range(stored.shape[1]):
+        if stored[level, t] != 1:
+            continue
+        words += counts[level, t, Count.OCCUPANCY_MAX]
+        filled += counts[level, t, Count.WRITE_WORDS]
+        outer = kept_outside(stored, t, level)
+        if outer >= 0:
+            sent += counts[outer, t, Count.READ_WORDS] / store[outer, LevelColumn.READ_RATE]
+    if words <= store[level, LevelColumn.AHEAD_WORDS]:
+        return 0.0
+    return max(sent, filled / store[level, LevelColumn.WRITE_RATE])
+
+
+@kernel
 def price(
     store: Floats, places: Ints, rank_bits: Floats, stored: Ints, rounding: int, counts: Floats, metadata: Floats,
     by_level: Floats, totals: Floats,
@@ -232,6 +252,11 @@ def price(
         if needed > cycles:
             cycles, bound = needed, level
     by_level[levels, 0], by_level[levels, 1] = compute_cycles, 1.0
+    totals[Total.WAIT_CYCLES] = 0.0
+    if rounding == 0:
+        for level in range(1, levels):
+            totals[Total.WAIT_CYCLES] += wait(store, stored, level, counts)
+        cycles += totals[Total.WAIT_CYCLES]
     totals[Total.CYCLES], totals[Total.BOUND], totals[Total.ENERGY_PJ] = cycles, bound, energy
     room = cycles * totals[Total.INSTANCES_MAX]
     totals[Total.UTILISATION] = totals[Total.ACTUAL] / room if room > 0.0 else 0.0

@@ -122,6 +122,9 @@ class Storage:
         Bits of one access to metadata; 0 where metadata costs nothing.
     formats : mapping of tensor name to TensorFormat
     actions : tuple of Action
+    loads_ahead : bool
+        Whether the next tiles always load while the last ones are used, as Sparseloop takes it; else they do only
+        where both fit into the capacity, and everything inside waits for them where they do not.
     """
 
     name: str
@@ -138,6 +141,7 @@ class Storage:
     area_um2: float = 0.0
     formats: Mapping[str, TensorFormat] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
+    loads_ahead: bool = True
 
     def __post_init__(self) -> None:
         _check_mesh(self.name, self.instances, self.mesh_x, self.mesh_y)

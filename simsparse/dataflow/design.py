@@ -77,6 +77,7 @@ class LevelSpec(Cited):
     energy_pj: dict[str, Figure[NotNegative]] = Field(default_factory=dict, description="By action, per access.")
     area_um2: Figure[NotNegative] | None = Field(None, description="Of one instance.")
     formats: dict[str, Figure[str]] = Field(default_factory=dict, description="By tensor; see `notation`.")
+    loads_ahead: Figure[bool] = Field(_default(True), description="As if two tiles always fitted; else if they do.")
     actions: Figure[str] = Field(_default("none"), description="What is gated or skipped; see `notation`.")
 
     @property
@@ -229,4 +230,5 @@ def _storage(name: str, level: LevelSpec, x: int, y: int, sparse: bool) -> Stora
         area_um2=level.area_um2.value * level.scale if level.area_um2 else 0.0,
         formats={tensor: layout for tensor, layout in layouts.items() if layout is not None and sparse},
         actions=parse_actions(level.actions.value, f"actions at level {name}") if sparse else (),
+        loads_ahead=level.loads_ahead.value,
     )

@@ -175,6 +175,7 @@ def _level_array(architecture: Architecture) -> Floats:
         store[at, LevelColumn.METADATA_WIDTH_BITS] = level.metadata_width_bits
         store[at, LevelColumn.READ_RATE] = level.read_words_per_cycle
         store[at, LevelColumn.WRITE_RATE] = level.write_words_per_cycle
+        store[at, LevelColumn.AHEAD_WORDS] = math.inf if level.loads_ahead else level.capacity_words / 2.0
         store[at, LevelColumn.CHARGES :] = level.energies.charges()
     return store
 
