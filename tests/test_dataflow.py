@@ -6,7 +6,6 @@ import itertools
 import math
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,6 @@ from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies
 from simsparse.dataflow.mapping import LevelMapping, Loop, LoopKind, Mapping
 from simsparse.dataflow.measured import hypergeometric
 from simsparse.dataflow.problem import Operand, Problem
-from simsparse.dataflow.spec import read_architecture
 from simsparse.errors import InputError, UnknownNameError, UnsupportedError
 
 BITMASK = TensorFormat((Rank(RankFormat.UNCOMPRESSED), Rank(RankFormat.BITMASK, 1)))
@@ -239,54 +237,19 @@ def test_an_explanation_reads_well() -> None:
     ]  # fmt: skip
 
 
-TOML = """
-name = "small"
-family = "dataflow"
-[[levels]]
-name = "DRAM"
-word_bits = { value = 8, source = "assumed: for a test" }
-read_words_per_cycle = { value = 4, source = "assumed: for a test" }
-energy_pj.read = { value = 100, source = "recalled" }
-[levels.formats.A]
-ranks = [{ format = "UOP" }, { format = "B", metadata_bits = 1 }]
-[[levels]]
-name = "Buffer"
-word_bits = { value = 8, source = "assumed: for a test" }
-capacity_words = { value = 512, source = "assumed: for a test" }
-actions = [{ kind = "skipping", options = [{ target = "B", on = ["A"] }] }]
-[compute]
-mesh_x = { value = 8, source = "assumed: for a test" }
-"""
-
-
-def test_an_architecture_is_read_from_toml(tmp_path: Path) -> None:
-    file = tmp_path / "small.toml"
-    file.write_text(TOML)
-    spec = read_architecture(file)
-    assert [field for field, figure in spec.figures() if figure.unverified] == ["levels.0.energy_pj.read"]
-    built = spec.build()
-    assert built.level("DRAM").read_words_per_cycle == 4
-    assert math.isinf(built.level("DRAM").capacity_words)
-    assert analyze(Problem.gemm(16, 16, 16, a=UniformRandom(0.5)), built, tiled()).total(Total.ACTUAL) == 2048
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (", metadata_bits = 1", "", "rank 0 (B) of tensor A at level DRAM has no metadata width"),
-        ('format = "B"', 'format = "C"', "levels.0.formats.A.ranks.1.format is 'C'"),
-        ('name = "DRAM"', 'name = "DRAM"\nwords = 1', "unknown key 'levels.0.words'"),
-        (', source = "recalled"', "", "field 'levels.0.energy_pj.read.source' is missing"),
-        ("energy_pj.read", "energy_pj.raed", "no action of a storage level is named 'raed'; near names: read"),
-    ],
-)
-def test_bad_toml_says_what_and_where(old: str, new: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "bad.toml"
-    file.write_text(TOML.replace(old, new, 1))
-    with pytest.raises((InputError, UnknownNameError)) as error:
-        read_architecture(file).build()
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
+def test_lanes_over_zeros_are_left_out() -> None:
+    """By hand: of 4 lanes over K, two hold nonzeros of a 2:4 row; the others are not there, and rows take two lanes."""
+    level = Storage(
+        "L", formats={"A": COORDINATE}, actions=(Action(ActionKind.SPATIAL_SKIPPING, (Option("B", ("A",)),)),)
+    )
+    nest = LevelMapping("L", ("A", "B", "C"), (Loop("M", 8),), (Loop("K", 4, LoopKind.X),))
+    architecture = Architecture((level,), Compute(instances=2, mesh_x=2))
+    for density in (FixedStructured(0.5), ActualData(np.tile([True, False, False, True], (8, 1)))):
+        analysis = analyze(Problem.gemm(8, 1, 4, a=density), architecture, Mapping((nest,)))
+        assert analysis.total(Total.INSTANCES_MAX) == 2
+        assert analysis.total(Total.ACTUAL) == 16
+        assert analysis.cycles == 8
+        assert analysis.utilisation == 1
 
 
 def _with(at: int, **changes: object) -> Mapping:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from simsparse.cli import app
+from simsparse.cli import app, main
 from simsparse.dataflow.analysis import Analysis
 from simsparse.dataflow.counters import counters
 from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies, built_in_pj
@@ -221,9 +221,29 @@ def test_command_line(folder: Path) -> None:
     assert values["Reg", "Z", "Gated scalar updates (per-instance)"] == 752352
 
 
-def test_command_line_refuses_an_unknown_case(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from simsparse.cli import main
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"M": 128', '"M": 127', "factors of dimension M multiply to 128, expected its bound 127"),
+        ('"dims"', '"dimensions"', "key 'dims' is missing"),
+        ('["M", 128]', '["M"]', "is malformed"),
+        ('"fixed-structured"', '"normal"', "distribution is 'normal', expected fixed-structured"),
+        ('"fig1_coordinate_list"', '"fig2"', "no sparse_configs of architectures.json is named 'fig2'"),
+    ],
+)
+def test_a_bad_case_is_one_sentence(
+    old: str, new: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = next(c for c in json.loads((folder / "cases.json").read_text()) if c["id"] == "fig1/0.2/coordinate_list")
+    file = tmp_path / "cases.json"
+    file.write_text(json.dumps([case]).replace(old, new))
+    assert main(["dataflow", "analyze", str(file), "--inputs", str(folder), "--format", "json"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
+
+def test_command_line_refuses_an_unknown_case(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dataflow", "analyze", str(folder / "cases.json"), "--case", "fig1/0.8/bitmas"]) == 2
     assert "near names: fig1/0.8/bitmask" in capsys.readouterr().err
 

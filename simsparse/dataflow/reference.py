@@ -30,7 +30,7 @@ from simsparse.dataflow.mapping import LevelMapping, Loop
 from simsparse.dataflow.mapping import Mapping as Nest
 from simsparse.dataflow.problem import Operand, Problem
 from simsparse.dataflow.rounding import Rounding
-from simsparse.errors import InputError, UnknownNameError
+from simsparse.errors import InputError, SimsparseError, UnknownNameError
 
 Json = Mapping[str, Any]
 
@@ -103,10 +103,12 @@ def _case(case: Json, shared: Json, folder: Path) -> Case:
         problem = _problem(_part(shared, "problem_shapes", case["problem_shape"]), case, folder)
         mapping = Nest(tuple(_level_mapping(level) for level in case["mapping"]))
         return Case(case["id"], problem, architecture, mapping, case.get("sparse_config") is None)
+    except SimsparseError:
+        raise
     except KeyError as missing:
-        raise InputError(
-            f"case {case.get('id')!r}: key {missing} is missing, expected the keys of the reference"
-        ) from None
+        raise InputError(f"case {case['id']!r}: key {missing} is missing, expected the keys of the reference") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"case {case['id']!r} is malformed ({error}), expected a run as in the reference") from None
 
 
 def _architecture(levels: list[Json], config: list[Json], energies: Json, areas: Json) -> Architecture:
