@@ -26,10 +26,20 @@ from simsparse.dtypes import dtype
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.machine import KernelMachine
 from simsparse.ops import Role, Stream, StreamKind, Tensor, linear
-from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind, TrainStage
+from simsparse.plan import (
+    Floats,
+    HasRooflines,
+    Prices,
+    ProblemColumn,
+    ProblemKind,
+    Roofs,
+    TrainStage,
+    roofs,
+)
 from simsparse.problems import gemm_problems, problem_of
 from simsparse.registry import load_workload
 from simsparse.sparsity import PatternColumn, parse
+from simsparse.tiles import tiles_of
 from simsparse.workload import Phase, Workload
 
 FREE_MEMORY = {"dram_bytes_per_s_per_channel": 1e30}
@@ -201,6 +211,31 @@ def test_totals_are_those_of_a_walk_over_tiles(target: SatMachine, mnk: tuple[in
     assert x[Mapping.TILE_M] * x[Mapping.TILE_N] * p[Product.SUM_BYTES] <= share * hw[Hardware.OUTPUT_BUFFER]
 
 
+@quick
+@given(small_machines, extents, nm_texts | st.just("dense"), st.integers(1, 6), st.sampled_from([0, 3]))
+def test_pace_is_that_of_a_walk_over_tiles(
+    target: SatMachine, mnk: tuple[int, int, int], pattern: str, batch: int, read: int
+) -> None:
+    """While a tile is computed, the next is loaded and the output before is stored; only few kinds are looked at."""
+    rows = trained(gemm_problems(*mnk, pattern=pattern, batch=batch))
+    rows[:, ProblemColumn.READ_BYTES] = read * batch * mnk[0] * mnk[1]
+    plan = target.lower_problems(rows)
+    found, work = target.price(plan).terms_s[0], target.tiles(plan)
+    if not target.spec.double_buffering.value:
+        assert found[Term.HEAD : Term.DRAM].tolist() == [0, 0, 0]
+        return
+    tiles = tiles_of(work, 0, 10**9)
+    load, store = (np.array(moved) / work.bytes_per_s for moved in (tiles.load_bytes, tiles.store_bytes))
+    steps = np.array(tiles.compute_s)
+    steps[0] += work.fill_s[0]
+    beside = np.append(load[1:], 0.0)
+    beside[tiles.steps :: tiles.steps] += store[:-1]
+    array = found[: Term.HEAD].sum()
+    assert found[Term.HEAD] == pytest.approx(load[0])
+    assert found[Term.TAIL] == pytest.approx(store[-1])
+    assert array + found[Term.STARVED] == pytest.approx(max(array, np.maximum(steps, beside).sum()))
+
+
 def test_a_small_product_by_hand() -> None:
     """4 x 4 elements, depth 4, interleaved; C[8, 8] = A[8, 32] · B[32, 8] in 2:8, weight-stationary."""
     target = built(**SMALL, dataflow="ws", **FREE_MEMORY)
@@ -365,6 +400,9 @@ def test_update_is_bound_by_memory_or_by_its_lanes() -> None:
 # --- which kernel, and why not the other -----------------------------------------------------------------------------
 
 
+NOT_SHRUNK = "no whole rows or slices are zero"
+
+
 def reasons(pattern: str, **changes: object) -> dict[str, str]:
     """Kernel taken and, by kernel, why others were not."""
     fp16 = dtype("fp16")
@@ -377,7 +415,7 @@ def reasons(pattern: str, **changes: object) -> dict[str, str]:
 
 @pytest.mark.parametrize("pattern", ["2:4", "1:16", "vnm64:2:8", "nmv32:4:8", "2:32"])
 def test_patterns_that_hold_an_nm_run_by_it(pattern: str) -> None:
-    assert reasons(pattern) == {"taken": "sat-nm", "sat-dense": "slower"}
+    assert reasons(pattern) == {"taken": "sat-nm", "sat-dense": "slower", "sat-shrunk": NOT_SHRUNK}
 
 
 @pytest.mark.parametrize(
@@ -390,7 +428,32 @@ def test_patterns_that_hold_an_nm_run_by_it(pattern: str) -> None:
     ],
 )
 def test_patterns_without_run_dense_and_say_why(pattern: str, reason: str) -> None:
-    assert reasons(pattern) == {"taken": "sat-dense", "sat-nm": reason}
+    assert reasons(pattern) == {"taken": "sat-dense", "sat-nm": reason, "sat-shrunk": NOT_SHRUNK}
+
+
+@pytest.mark.parametrize(("pattern", "left"), [("rows:0.5", (2048, 512, 4096)), ("slice:0.75", (4096, 512, 1024))])
+def test_whole_rows_and_slices_leave_a_smaller_dense_product(pattern: str, left: tuple[int, int, int]) -> None:
+    assert reasons(pattern)["taken"] == "sat-shrunk"
+    whole, shrunk = gemm_problems(4096, 512, 4096), gemm_problems(4096, 512, 4096, pattern=pattern)
+    small = priced(built(), gemm_problems(*left))
+    found = priced(built(), shrunk)
+    for name in ("latency_s", "dynamic_j", "level_bytes", "terms_s", "roofline_s"):
+        assert getattr(found, name).tolist() == getattr(small, name).tolist(), name
+    fraction = math.prod(left) / (4096 * 512 * 4096)
+    assert found.latency_s[0] == pytest.approx(priced(built(), whole).latency_s[0] * fraction, rel=0.02)
+    # Speedups and effective rates count the dense work.
+    assert found.flops[0] == 2 * 4096 * 512 * 4096
+
+
+def test_an_epilogue_writes_no_more_than_is_left() -> None:
+    """What it writes in place of the output of which nine tenths are gone."""
+    rows = gemm_problems(512, 256, 1024, pattern="rows:0.9")
+    rows[:, ProblemColumn.WRITE_BYTES] = -512 * 256
+    target = built()
+    plan = target.lower_problems(rows)
+    _, x = plan.problem[0], plan.mapping[0]
+    assert x[Mapping.C_BYTES] == 51 * 256 * 2
+    assert target.price(plan).level_bytes[0, 0] == x[Mapping.A_BYTES] + x[Mapping.B_BYTES]
 
 
 def test_a_measured_mask_runs_by_the_nm_it_holds() -> None:
@@ -402,6 +465,30 @@ def test_a_measured_mask_runs_by_the_nm_it_holds() -> None:
     assert (n[0], m[0]) == (2, 8)
     n, m = executed_nm(rows, 4)
     assert (n[0], m[0]) == (2, 4)
+
+
+def test_rooflines_are_those_of_the_array_and_the_memory() -> None:
+    target = built()
+    assert isinstance(target, HasRooflines)
+    peak = 2 * 32 * 32 * 200e6
+    found = roofs(target, gemm_problems(64, 64, 64))
+    assert found == Roofs((("fp16", peak), ("fp16 2:4", 2 * peak)), 4 * 19.2e9)
+    assert target.peak_flops_per_s("fp32") == 0.0
+    dense_only = built(nm_max_m=2)
+    assert dense_only.peak_flops_per_s("bf16", sparse=True) == peak
+    busy = priced(target, gemm_problems(8192, 8192, 8192, pattern="2:4"))
+    assert 0.95 < busy.flops[0] / busy.latency_s[0] / (2 * peak) < 1.0
+    assert "dram" in busy.level_names
+
+
+def test_a_call_that_memory_holds_up_is_bound_by_memory() -> None:
+    product = gemm_problems(2048, 64, 2048, pattern="1:16")
+    for bandwidth, bound in ((1e9, "dram"), (1e30, "compute")):
+        found = priced(built(dram_bytes_per_s_per_channel=bandwidth), product)
+        terms = found.terms_s[0]
+        assert found.term_names[found.bound[0]] == bound
+        assert bool(terms[Term.DRAM] > terms[: Term.HEAD].sum()) is (bound == "dram")
+        assert found.latency_s[0] >= terms[Term.DRAM]
 
 
 def test_other_types_are_refused() -> None:
@@ -426,11 +513,11 @@ def test_shipped_machines_fit_their_device_and_stay_below_its_power(name: str) -
 
 DEVICES = {
     "sat-vcu1525": "VCU1525 (XCVU9P)", "sat-u280": "Alveo U280", "sat-u50": "Alveo U50", "sat-vcu128": "VCU128",
-    "sat-zcu102": "ZCU102", "sat-stratix10-mx": "Stratix 10 MX 2100",
+    "sat-zcu102": "ZCU102", "sat-stratix10-mx": "Stratix 10 MX 2100", "sat-vhk158": "VHK158",
 }  # fmt: skip
 FIELDS = {
-    "dsp48e2": "dsp", "dsp": "dsp", "lut": "lut", "ff": "ff", "bram36": "bram", "m20k": "bram", "uram": "uram",
-    "process_nm": "process_nm", "board_power_limit_W": "board_w",
+    "dsp48e2": "dsp", "dsp58": "dsp", "dsp": "dsp", "lut": "lut", "ff": "ff", "bram36": "bram", "m20k": "bram",
+    "uram": "uram", "process_nm": "process_nm", "board_power_limit_W": "board_w",
 }  # fmt: skip
 
 
@@ -446,6 +533,9 @@ def test_device_figures_are_those_of_the_evidence(name: str, evidence: Path) -> 
             assert figure.value == float(rows[metric]["value"]), metric
             assert figure.unverified == (rows[metric]["quality"] == "recalled"), metric
             compared += 1
+    if "hbm_GB" in rows:
+        assert found.memory_bytes.value == float(rows["hbm_GB"]["value"]) * 2**30
+        compared += 1
     assert compared >= 3
     bandwidth = next(rows[m] for m in ("hbm_bw_GBps", "mem_bw_GBps") if m in rows)
     assert found.dram_peak_bytes_per_s == pytest.approx(float(bandwidth["value"]) * 1e9)

@@ -10,6 +10,10 @@ rounded up to what fills the array. A tile is taken if half of each buffer (all 
 it. The reduction is the innermost loop, so that sums never leave the chip. What is minimised is the time of the
 combining rule in `machine.py`, plus a small share of the time of the memory traffic: of schedules about as fast, that
 with less traffic.
+
+With double buffering a tile is computed while the next one is loaded and the output before is stored, and whichever
+takes longer sets the pace: `paced` adds that up. Tiles differ only at the ends of their loops, so that few are looked
+at, however many there are.
 """
 
 from __future__ import annotations
@@ -246,10 +250,113 @@ def reduction(hw: Floats, p: Floats, a_reads: float) -> float:
 
 
 @njit(cache=True)
+def iteration(count: float, ends: int, at: int) -> tuple[float, float]:
+    """Index of the `at`-th iteration that differs, and how many are like it: `ends` at either end of a loop differ."""
+    if count <= 2.0 * ends + 1.0 or at < ends:
+        return float(at), 1.0
+    return (float(ends), count - 2.0 * ends) if at == ends else (count - 2.0 * ends - 1.0 + at, 1.0)
+
+
+@njit(cache=True)
+def last_extents(p: Floats, tile: Triple) -> Triple:
+    """Outputs, tokens and groups of the last tile of each loop."""
+    tiles_m, tiles_n, tiles_k = counts(p, tile)
+    groups = math.ceil(p[Product.K] / p[Product.GROUP])
+    return (
+        p[Product.M] - (tiles_m - 1.0) * tile[0],
+        p[Product.N] - (tiles_n - 1.0) * tile[1],
+        groups - (tiles_k - 1.0) * tile[2],
+    )
+
+
+@njit(cache=True)
+def paces(hw: Floats, p: Floats, held: float, tile: Triple, out: Floats) -> None:
+    """Write the array's cycles for tiles that are full or last along outputs, tokens and reduction, (2, 2, 2)."""
+    last = last_extents(p, tile)
+    for m in range(2):
+        for n in range(2):
+            for k in range(2):
+                # What is as large as a full tile was written before.
+                whole_m, whole_n, whole_k = m * (last[0] < tile[0]), n * (last[1] < tile[1]), k * (last[2] < tile[2])
+                if whole_m < m or whole_n < n or whole_k < k:
+                    out[m, n, k] = out[whole_m, whole_n, whole_k]
+                else:
+                    extents = (last[0] if m else tile[0], last[1] if n else tile[1], last[2] if k else tile[2])
+                    out[m, n, k] = cycles_of(hw, p, extents, held, extents[1], extents[2])[0]
+
+
+@njit(cache=True)
+def load(p: Floats, tile: Triple, tiles: Triple, last: Triple, stays: tuple[bool, bool], at: Triple) -> float:
+    """Bytes that the tile at an index of each loop loads: what does not lie there already."""
+    outputs = last[0] if at[0] == tiles[0] - 1.0 else tile[0]
+    tokens = last[1] if at[1] == tiles[1] - 1.0 else tile[1]
+    groups = last[2] if at[2] == tiles[2] - 1.0 else tile[2]
+    values = min(groups * p[Product.GROUP], p[Product.K] - at[2] * tile[2] * p[Product.GROUP])
+    moved = 0.0
+    if not stays[0] or at[1] == 0.0:
+        moved += outputs * groups * p[Product.A_READ_BYTES]
+    if not stays[1] or at[0] == 0.0:
+        moved += values * tokens * p[Product.B_BYTES]
+    if at[2] == tiles[2] - 1.0:
+        moved += outputs * tokens * p[Product.FUSED_BYTES]
+    return float(moved)
+
+
+@njit(cache=True)
+def paced(hw: Floats, p: Floats, tile: Triple, outer: int, skew: float, array: Floats) -> float:
+    """Cycles from the first tile on chip to the last one computed, with double buffering.
+
+    While a tile is computed (`array`, of `paces`; the first after `skew`) memory loads the next, and during the first
+    step of an output it stores the one before; whichever takes longer sets the pace.
+    """
+    tiles, last = counts(p, tile), last_extents(p, tile)
+    stays = (tiles[2] == 1.0 and (outer == 0 or tiles[0] == 1.0), tiles[2] == 1.0 and (outer == 1 or tiles[1] == 1.0))
+    outers, inners = (tiles[0], tiles[1]) if outer == 0 else (tiles[1], tiles[0])
+    batch, total = p[Product.BATCH], 0.0
+    # Previous output, in the order of the loops; before the first there is none.
+    stored = 0.0
+    for of_batch in range(int(min(batch, 3.0))):
+        b, alike_b = iteration(batch, 1, of_batch)
+        for of_outer in range(int(min(outers, 5.0))):
+            o, alike_o = iteration(outers, 2, of_outer)
+            for of_inner in range(int(min(inners, 5.0))):
+                i, alike_i = iteration(inners, 2, of_inner)
+                m, n = (o, i) if outer == 0 else (i, o)
+                # The output that follows, where there is one.
+                next_i = i + 1.0 if i + 1.0 < inners else 0.0
+                next_o = (o if next_i > 0.0 else o + 1.0) if o + 1.0 < outers or next_i > 0.0 else 0.0
+                follows = next_i > 0.0 or next_o > 0.0 or b + 1.0 < batch
+                after = (next_o, next_i, 0.0) if outer == 0 else (next_i, next_o, 0.0)
+                of_last = load(p, tile, tiles, last, stays, after) if follows else 0.0
+                pace, alike = array[int(m == tiles[0] - 1.0), int(n == tiles[1] - 1.0)], alike_b * alike_o * alike_i
+                for of_step in range(int(min(tiles[2], 5.0))):
+                    k, alike_k = iteration(tiles[2], 2, of_step)
+                    ahead = load(p, tile, tiles, last, stays, (m, n, k + 1.0)) if k + 1.0 < tiles[2] else of_last
+                    moved = ahead + (stored if k == 0.0 else 0.0)
+                    busy = pace[int(k == tiles[2] - 1.0)] + (skew if b + o + i + k == 0.0 else 0.0)
+                    total += alike * alike_k * max(busy, moved / hw[Hw.DRAM_BYTES_PER_CYCLE])
+                outputs = last[0] if m == tiles[0] - 1.0 else tile[0]
+                stored = outputs * (last[1] if n == tiles[1] - 1.0 else tile[1]) * p[Product.C_BYTES]
+    return float(total)
+
+
+@njit(cache=True)
+def paced_all(hardware: Floats, products: Floats, mapping: Floats, out: Floats) -> None:
+    """Write `paced` of each mapped product, all on one machine or each on its own."""
+    array = np.zeros((2, 2, 2))
+    for row in range(len(products)):
+        hw, p, x = hardware[row if len(hardware) > 1 else 0], products[row], mapping[row]
+        tile = (x[Map.TILE_M], x[Map.TILE_N], float(math.ceil(x[Map.TILE_K] / p[Product.GROUP])))
+        paces(hw, p, x[Map.HELD], tile, array)
+        out[row] = paced(hw, p, tile, int(x[Map.OUTER]), x[Map.SKEW_CYCLES], array)
+
+
+@njit(cache=True)
 def objective(hw: Floats, busy: float, ends: float, moved: float, exposed: float) -> float:
     """What the search minimises, in cycles.
 
-    `busy` is array and skew, `exposed` the reduction engine; `ends` (first and last tiles) and `moved` are bytes.
+    `busy` is array and skew, or the pace that memory leaves them; `exposed` the reduction engine; `ends` (first and
+    last tiles) and `moved` are bytes.
     """
     memory = moved / hw[Hw.DRAM_BYTES_PER_CYCLE]
     body = max(busy + ends / hw[Hw.DRAM_BYTES_PER_CYCLE], memory) if hw[Hw.DOUBLE] > 0.0 else busy + memory
@@ -294,14 +401,18 @@ def search_tiles(hw: Floats, p: Floats, held: float, best: Floats) -> None:
             busy = p[Product.BATCH] * steady + once
             least = (min(unit_m, p[Product.M]), tile_n, tile_g)
             if least_time(hw, p, busy, least) < best[0]:
-                search_outputs(hw, p, held, busy, (unit_m, tile_n, tile_g), best)
+                search_outputs(hw, p, held, busy, once, (unit_m, tile_n, tile_g), best)
 
 
 @njit(cache=True)
-def search_outputs(hw: Floats, p: Floats, held: float, busy: float, least: Triple, best: Floats) -> None:
-    """Try tiles of more or fewer outputs, and both outer loops; `least` has the fewest outputs that fill the array."""
+def search_outputs(hw: Floats, p: Floats, held: float, busy: float, skew: float, least: Triple, best: Floats) -> None:
+    """Try tiles of more or fewer outputs, and both outer loops; `least` has the fewest outputs that fill the array.
+
+    `skew` is a part of `busy`.
+    """
     unit_m, tile_n, tile_g = least
     share = 0.5 if hw[Hw.DOUBLE] > 0.0 else 1.0
+    array = np.zeros((2, 2, 2))
     last_m = 0.0
     for level in range(64):
         tile_m = halved(p[Product.M], level, unit_m)
@@ -311,11 +422,18 @@ def search_outputs(hw: Floats, p: Floats, held: float, busy: float, least: Tripl
         fits_a = tile_m * tile_g * p[Product.A_GROUP_BYTES] <= share * hw[Hw.WEIGHT_BUFFER]
         if not fits_a or tile_m * tile_n * p[Product.SUM_BYTES] > share * hw[Hw.OUTPUT_BUFFER]:
             continue
-        a_tile, b_tile, c_tile = tile_bytes(p, (tile_m, tile_n, tile_g))
+        tile, known = (tile_m, tile_n, tile_g), False
+        a_tile, b_tile, c_tile = tile_bytes(p, tile)
         for outer in range(2):
-            a_reads, b_reads = reads(p, (tile_m, tile_n, tile_g), outer)
+            a_reads, b_reads = reads(p, tile, outer)
             a, b, c = traffic(p, a_reads, b_reads)
-            time = objective(hw, busy, a_tile + b_tile + c_tile, a + b + c, reduction(hw, p, a_reads))
+            ends, moved, exposed = a_tile + b_tile + c_tile, a + b + c, reduction(hw, p, a_reads)
+            time = objective(hw, busy, ends, moved, exposed)
+            if time < best[0] and hw[Hw.DOUBLE] > 0.0:
+                if not known:
+                    paces(hw, p, held, tile, array)
+                    known = True
+                time = objective(hw, max(busy, paced(hw, p, tile, outer, skew, array)), ends, moved, exposed)
             if time < best[0]:
                 best[0], best[1], best[2], best[3], best[4], best[5] = time, held, tile_m, tile_n, tile_g, outer
 
@@ -356,6 +474,7 @@ def fill(hw: Floats, p: Floats, best: Floats, out: Floats) -> None:
     )
     out[Map.BRAM_BYTES] = batch * (fed + sums * p[Product.M] * p[Product.N] * p[Product.SUM_BYTES])
     out[Map.REDUCTION_CYCLES] = reduction(hw, p, a_reads)
+    out[Map.M], out[Map.K] = p[Product.M], p[Product.K]
 
 
 @njit(cache=True)

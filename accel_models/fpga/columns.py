@@ -21,6 +21,7 @@ class Product(IntEnum):
     SUM_BYTES = 10  # a partial sum
     REDUCED = 11  # 1 where the reduction engine has to make A
     ONLINE = 12  # 1 where it makes A when it is loaded, not with the update
+    FUSED_BYTES = 13  # that come with a value of the output; the schedule leaves them out
 
 
 class Mapping(IntEnum):
@@ -56,3 +57,5 @@ class Mapping(IntEnum):
     C_BYTES = 23
     BRAM_BYTES = 24  # through the buffers, on the array's side
     REDUCTION_CYCLES = 25  # of the reduction engine that nothing hides
+    M = 26  # outputs and reduction that are computed: fewer than the problem's where whole rows or slices are gone
+    K = 27

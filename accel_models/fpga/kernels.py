@@ -49,6 +49,11 @@ def reuse(problem: Floats) -> Floats:
     return np.maximum(problem[:, C.CONV_REUSE], 1.0)
 
 
+def stored_bytes(problem: Floats, mapping: Floats) -> Floats:
+    """Bytes that each row writes: its output, with what a fused epilogue adds, or writes in its place."""
+    return np.maximum(mapping[:, Mapping.C_BYTES] + problem[:, C.WRITE_BYTES], 0.0)
+
+
 def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
     """What the schedule needs of each row, (len(problem), len(Product))."""
     is_weight, trains = problem[:, C.A_IS_WEIGHT] == 1, problem[:, C.TRAIN_STAGE] != TrainStage.NONE
@@ -64,7 +69,7 @@ def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
         (Product.A_READ_BYTES, np.where(online, m * a_bits / 8, kept_bytes)),
         (Product.B_BYTES, problem[:, C.B_BITS] / 8 / reuse(problem)),
         (Product.C_BYTES, problem[:, C.C_BITS] / 8), (Product.SUM_BYTES, problem[:, C.ACCUMULATE_BITS] / 8),
-        (Product.REDUCED, made), (Product.ONLINE, online),
+        (Product.REDUCED, made), (Product.ONLINE, online), (Product.FUSED_BYTES, 0.0),
     ):  # fmt: skip
         rows[:, column] = value
     return rows
@@ -116,6 +121,22 @@ class NMKernel(Kernel):
         """Best dataflow and tiles."""
         n, m = executed_nm(problem, self.max_m)
         return schedule(self.hardware, products(problem, n, m, self.hardware))
+
+
+class ShrunkKernel(DenseKernel):
+    """A smaller dense product: what is left when whole outputs or slices of the reduction are gone."""
+
+    name = "sat-shrunk"
+    patterns = (PatternKind.ROWS, PatternKind.SLICE)
+    made_for = "no whole rows or slices are zero"
+
+    def map(self, problem: Floats) -> Floats:
+        """Best dataflow and tiles of what is left."""
+        kept = pattern_column(problem, PatternColumn.DENSITY)
+        column = np.where(pattern_column(problem, PatternColumn.KIND) == PatternKind.ROWS, int(C.M), int(C.K))
+        rows, shrunk = np.arange(len(problem)), problem.copy()
+        shrunk[rows, column] = np.maximum(np.rint(shrunk[rows, column] * kept), 1.0)
+        return super().map(shrunk)
 
 
 class StreamKernel(Kernel):

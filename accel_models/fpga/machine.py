@@ -2,13 +2,18 @@
 
 The rule that combines the terms of a call, with double buffering:
 
-    latency = max(head + array + skew + tail, dram, vector, update) + reduction
+    latency = max(head + array + skew + starved + tail, dram, vector, update) + reduction
     array   = compute + padding + dependency + exchange
 
-Memory, vector engine and update engine work while the array does. `head` is the memory time of the first tiles, before
-anything runs, and `tail` that of the last, so that memory-bound calls count neither twice. `reduction` is the part of
+Memory, vector engine and update engine work while the array does, tile by tile: while a tile is computed the next is
+loaded and the output before stored, and what these take longer is `starved`, summed over tiles. So an operand that
+stays, which is loaded in a burst, holds up the array although memory is fast enough on the whole. `head` is the memory
+time of the first tiles, before anything runs, and `tail` what the last takes to leave. `reduction` is the part of
 making N:M weights that nothing hides. Without double buffering nothing overlaps: `array + skew + dram + vector +
-update + reduction`. A call is bound by the largest part of the sum that is the latency.
+update + reduction`.
+
+A call is bound by the largest part of the sum that is the latency; but by `dram`, if its array starves and memory takes
+longer than the array on the whole.
 """
 
 from __future__ import annotations
@@ -19,14 +24,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from accel_models.fpga.columns import Mapping
-from accel_models.fpga.kernels import DenseKernel, NMKernel, StreamKernel, reuse
+from accel_models.fpga._schedule import paced_all
+from accel_models.fpga.columns import Mapping, Product
+from accel_models.fpga.kernels import MULTIPLIED, DenseKernel, NMKernel, ShrunkKernel, StreamKernel, reuse, stored_bytes
 from accel_models.fpga.resources import check_buffers, check_resources, fabric_figures
 from accel_models.fpga.spec import Hardware, SatSpec, hardware_row
 from accel_models.fpga.tiles import tile_work
 from simsparse.machine import KernelMachine
 from simsparse.ops import StreamKind
-from simsparse.plan import Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
 from simsparse.sites import Fusions
 from simsparse.tiles import TileWork
 
@@ -44,15 +50,17 @@ class Term(IntEnum):
     EXCHANGE = 3  # weights or sums that did not move in time
     SKEW = 4
     HEAD = 5
-    TAIL = 6
-    DRAM = 7
-    VECTOR = 8
-    UPDATE = 9
-    REDUCTION = 10
+    STARVED = 6  # waits for tiles, where loading one takes longer than computing another
+    TAIL = 7
+    DRAM = 8
+    VECTOR = 9
+    UPDATE = 10
+    REDUCTION = 11
 
 
 TERM_NAMES = tuple(term.name.lower() for term in Term)
-ARRAY_TERMS = slice(Term.COMPUTE, Term.TAIL + 1)
+ARRAY = slice(Term.COMPUTE, Term.SKEW + 1)
+CHAIN = slice(Term.COMPUTE, Term.TAIL + 1)
 LEVEL_NAMES = ("dram", "bram")
 ENERGY_NAMES = ("arithmetic", "bram", "dram", "static")
 
@@ -74,12 +82,30 @@ class SatMachine(KernelMachine):
         self.spec = spec
         self.name = spec.name
         self.hardware = hardware_row(spec)
-        self.kernels = (DenseKernel(self.hardware), NMKernel(self.hardware), StreamKernel())
+        self.kernels = (
+            DenseKernel(self.hardware),
+            NMKernel(self.hardware),
+            ShrunkKernel(self.hardware),
+            StreamKernel(),
+        )
 
     @property
     def memory_bytes(self) -> float:
         """Capacity of the card's memory."""
         return self.spec.memory_bytes.value
+
+    @property
+    def dram_bytes_per_s(self) -> float:
+        """Peak bandwidth of the card's memory."""
+        return self.spec.dram_peak_bytes_per_s
+
+    def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
+        """Peak of the array in the types that its elements multiply; twice that, where they take 2:4."""
+        if COMPUTE_TYPES.index(type_name) not in MULTIPLIED:
+            return 0.0
+        elements = self.spec.array_rows.value * self.spec.array_cols.value
+        faster = 2.0 if sparse and self.spec.nm_max_m.value >= 4 else 1.0
+        return 2.0 * elements * self.spec.clock_hz.value * faster
 
     @property
     def provenance(self) -> Provenance:
@@ -106,24 +132,27 @@ def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
     """What mapped rows cost on machines of `hardware` (one row for all, or one each)."""
     hw = hardware.T[:, :, None].reshape(len(Hardware), -1)
     gemm = problem[:, C.KIND] == ProblemKind.GEMM
-    macs = np.where(gemm, problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.N] * problem[:, C.K], 0.0)
+    batch, n = problem[:, C.BATCH], problem[:, C.N]
+    macs = np.where(gemm, batch * problem[:, C.M] * n * problem[:, C.K], 0.0)
     fraction = np.where(gemm, mapping[:, Mapping.KEPT] / np.maximum(mapping[:, Mapping.GROUP], 1.0), 0.0)
-    extra_bytes = problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
-    dram_bytes = mapping[:, Mapping.A_BYTES] + mapping[:, Mapping.B_BYTES] + mapping[:, Mapping.C_BYTES] + extra_bytes
+    executed = np.where(gemm, batch * mapping[:, Mapping.M] * n * mapping[:, Mapping.K], 0.0) * fraction
+    stored = stored_bytes(problem, mapping)
+    dram_bytes = mapping[:, Mapping.A_BYTES] + mapping[:, Mapping.B_BYTES] + problem[:, C.READ_BYTES] + stored
     bram_bytes = mapping[:, Mapping.BRAM_BYTES] + 2.0 * np.abs(dram_bytes)
 
-    terms = _terms(hw, problem, mapping, macs * fraction, dram_bytes)
+    terms = _terms(hw, problem, mapping, executed, dram_bytes)
+    terms[gemm, Term.HEAD : Term.DRAM] = _memory_ends(hardware, problem, mapping, gemm)
     latency, bound = combine(terms, hw[H.DOUBLE] > 0)
 
     flops_each = problem[:, C.STREAM_FLOPS]
     energy = np.empty((len(problem), len(ENERGY_NAMES)))
-    energy[:, 0] = (macs * fraction + flops_each) * hw[H.MAC_J]
+    energy[:, 0] = (executed + flops_each) * hw[H.MAC_J]
     energy[:, 1] = bram_bytes * hw[H.BRAM_J]
     energy[:, 2] = dram_bytes * hw[H.DRAM_J]
     energy[:, 3] = latency * hw[H.STATIC_W]
     dynamic = energy[:, 0] + energy[:, 1] + energy[:, 2]
     peak = hw[H.ROWS] * hw[H.COLS] * hw[H.CLOCK_HZ]
-    compulsory = _compulsory_bytes(problem, fraction, gemm) + extra_bytes
+    compulsory = _operand_bytes(problem, mapping, fraction) + problem[:, C.READ_BYTES] + stored
     return Prices(
         latency_s=latency,
         energy_j=dynamic + energy[:, 3],
@@ -131,7 +160,7 @@ def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
         terms_s=terms,
         bound=bound,
         level_bytes=np.stack([dram_bytes, bram_bytes], axis=1),
-        roofline_s=np.maximum(macs * fraction / peak, compulsory / (hw[H.DRAM_PEAK_BYTES_PER_CYCLE] * hw[H.CLOCK_HZ])),
+        roofline_s=np.maximum(executed / peak, compulsory / (hw[H.DRAM_PEAK_BYTES_PER_CYCLE] * hw[H.CLOCK_HZ])),
         flops=2.0 * macs,
         energy_terms_j=energy,
         term_names=TERM_NAMES,
@@ -142,18 +171,14 @@ def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
 
 def _terms(hw: Floats, problem: Floats, mapping: Floats, executed_macs: Floats, dram_bytes: Floats) -> Floats:
     """Seconds of each term, (n, len(Term))."""
-    bandwidth = hw[H.DRAM_BYTES_PER_CYCLE]
     useful = executed_macs / (hw[H.ROWS] * hw[H.COLS])
     array, issue, stall = (mapping[:, m] for m in (Mapping.ARRAY_CYCLES, Mapping.ISSUE_CYCLES, Mapping.STALL_CYCLES))
-    head, tail = mapping[:, Mapping.HEAD_BYTES] / bandwidth, mapping[:, Mapping.TAIL_BYTES] / bandwidth
-    # Nothing overlaps without double buffering, so that first and last tiles are part of `dram` alone.
-    head, tail = (np.where(hw[H.DOUBLE] > 0, end, 0.0) for end in (head, tail))
     renews = problem[:, C.STREAM_KIND] == _OPTIMIZER
-    cycles = np.empty((len(problem), len(Term)))
+    cycles = np.zeros((len(problem), len(Term)))
     for term, value in (
         (Term.COMPUTE, useful), (Term.PADDING, issue - useful), (Term.DEPENDENCY, stall),
         (Term.EXCHANGE, array - issue - stall), (Term.SKEW, mapping[:, Mapping.SKEW_CYCLES]),
-        (Term.HEAD, head), (Term.TAIL, tail), (Term.DRAM, dram_bytes / bandwidth),
+        (Term.DRAM, dram_bytes / hw[H.DRAM_BYTES_PER_CYCLE]),
         (Term.VECTOR, np.where(renews, 0.0, problem[:, C.STREAM_FLOPS] / hw[H.VECTOR_OPS])),
         (Term.UPDATE, np.where(renews, problem[:, C.M] / hw[H.UPDATE_LANES], 0.0)),
         (Term.REDUCTION, mapping[:, Mapping.REDUCTION_CYCLES]),
@@ -164,24 +189,70 @@ def _terms(hw: Floats, problem: Floats, mapping: Floats, executed_macs: Floats, 
     return seconds
 
 
+def _memory_ends(hardware: Floats, problem: Floats, mapping: Floats, gemm: NDArray[np.bool_]) -> Floats:
+    """Seconds of head, starved and tail of products, (n, 3); zero without double buffering, where all is in `dram`."""
+    problem, x = problem[gemm], mapping[gemm]
+    hw = np.broadcast_to(hardware, (len(gemm), len(H)))[gemm]
+    product = _with_epilogues(problem, x)
+    pace = np.empty(len(product))
+    paced_all(hw, product, x, pace)
+    starved = np.maximum(pace - x[:, Mapping.ARRAY_CYCLES] - x[:, Mapping.SKEW_CYCLES], 0.0)
+    last_m = x[:, Mapping.M] - (x[:, Mapping.TILES_M] - 1.0) * x[:, Mapping.TILE_M]
+    last = last_m * (problem[:, C.N] - (x[:, Mapping.TILES_N] - 1.0) * x[:, Mapping.TILE_N])
+    # What an epilogue reads comes with the last step of an output.
+    read = np.where(x[:, Mapping.TILES_K] == 1, product[:, Product.FUSED_BYTES], 0.0)
+    head = x[:, Mapping.HEAD_BYTES] + x[:, Mapping.TILE_M] * x[:, Mapping.TILE_N] * read
+    elementwise = problem[:, C.STREAM_FLOPS] / _outputs(problem, x) / hw[:, H.VECTOR_OPS]
+    bandwidth = hw[:, H.DRAM_BYTES_PER_CYCLE]
+    tail = last * (elementwise + product[:, Product.C_BYTES] / bandwidth)
+    seconds: Floats = np.stack([head / bandwidth, starved, tail], axis=1)
+    return seconds * (hw[:, H.DOUBLE] / hw[:, H.CLOCK_HZ])[:, None]
+
+
+def _outputs(problem: Floats, mapping: Floats) -> Floats:
+    """Values of the output that products compute."""
+    count: Floats = problem[:, C.BATCH] * mapping[:, Mapping.M] * problem[:, C.N]
+    return count
+
+
+def _with_epilogues(problem: Floats, x: Floats) -> Floats:
+    """Mapped products as the schedule had them, with the bytes of what is fused to them, (n, len(Product))."""
+    a_tile = x[:, Mapping.TILE_M] * np.ceil(x[:, Mapping.TILE_K] / x[:, Mapping.GROUP])
+    outputs = _outputs(problem, x)
+    product = np.zeros((len(problem), len(Product)))
+    for column, value in (
+        (Product.BATCH, problem[:, C.BATCH]), (Product.M, x[:, Mapping.M]), (Product.N, problem[:, C.N]),
+        (Product.K, x[:, Mapping.K]), (Product.KEPT, x[:, Mapping.KEPT]), (Product.GROUP, x[:, Mapping.GROUP]),
+        (Product.A_READ_BYTES, x[:, Mapping.A_TILE_BYTES] / a_tile),
+        (Product.B_BYTES, x[:, Mapping.B_TILE_BYTES] / (x[:, Mapping.TILE_N] * x[:, Mapping.TILE_K])),
+        (Product.C_BYTES, stored_bytes(problem, x) / outputs),
+        (Product.FUSED_BYTES, problem[:, C.READ_BYTES] / outputs),
+    ):  # fmt: skip
+        product[:, column] = value
+    return product
+
+
 def combine(terms: Floats, double: NDArray[np.bool_]) -> tuple[Floats, Ints]:
     """Latency and bound by the rule of the module."""
-    chain = terms[:, ARRAY_TERMS].sum(axis=1)
+    chain, array = terms[:, CHAIN].sum(axis=1), terms[:, ARRAY].sum(axis=1)
     beside = terms[:, [Term.DRAM, Term.VECTOR, Term.UPDATE]]
     overlapped = np.maximum(chain, beside.max(axis=1))
     apart = chain + beside.sum(axis=1)
     latency = np.where(double, overlapped, apart) + terms[:, Term.REDUCTION]
-    # With overlap only the longest of the parallel parts bounds; the array's chain counts as one of them.
+    # With overlap only the longest of the parallel parts bounds; a chain that memory holds up stands for memory.
     counted = terms.copy()
-    hidden = double[:, None] & (beside < overlapped[:, None])
-    counted[:, [Term.DRAM, Term.VECTOR, Term.UPDATE]] = np.where(hidden, 0.0, beside)
-    counted[:, ARRAY_TERMS] *= (~double | (chain >= overlapped))[:, None]
+    by_chain = ~double | (chain >= overlapped)
+    held_up = double & by_chain & (terms[:, Term.DRAM] > array)
+    counted[:, [Term.DRAM, Term.VECTOR, Term.UPDATE]] *= ~double[:, None] | (beside >= overlapped[:, None])
+    counted[:, CHAIN] *= (by_chain & ~held_up)[:, None]
+    counted[:, Term.DRAM] = np.where(held_up, terms[:, Term.DRAM], counted[:, Term.DRAM])
     return latency, np.argmax(counted, axis=1).astype(np.int64)
 
 
-def _compulsory_bytes(problem: Floats, fraction: Floats, gemm: NDArray[np.bool_]) -> Floats:
-    """Bytes of distinct operands and results, kept weights without indices."""
-    m, n, k = problem[:, C.M], problem[:, C.N], problem[:, C.K]
+def _operand_bytes(problem: Floats, mapping: Floats, fraction: Floats) -> Floats:
+    """Bytes of the distinct operands of products, kept weights without indices; 0 of streams."""
+    m, n, k = mapping[:, Mapping.M], problem[:, C.N], mapping[:, Mapping.K]
     a = m * k * fraction * problem[:, C.A_BITS]
     b = k * n * problem[:, C.B_BITS] / reuse(problem)
-    return np.where(gemm, problem[:, C.BATCH] * (a + b + m * n * problem[:, C.C_BITS]) / 8, 0.0)
+    total: Floats = problem[:, C.BATCH] * (a + b) / 8
+    return total

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from accel_models.fpga._schedule import cycles_of_tiles
 from accel_models.fpga.columns import Mapping as Map
+from accel_models.fpga.kernels import stored_bytes
 from accel_models.fpga.spec import Hardware as H
 from simsparse.ops import StreamKind
 from simsparse.plan import Floats, Plan, ProblemColumn, ProblemKind
@@ -68,12 +69,12 @@ def _elementwise_s(hw: Floats, problem: Floats) -> Floats:
 
 def _products(work: TileWork, rows: np.ndarray, hw: Floats, problem: Floats, mapping: Floats) -> None:
     """Tiles of products, with (n, outputs, tokens, reduction) as axes until the loops are put in order."""
-    m = _sizes(problem[:, C.M], mapping[:, Map.TILE_M], mapping[:, Map.TILES_M])[:, :, None, None]
+    m = _sizes(mapping[:, Map.M], mapping[:, Map.TILE_M], mapping[:, Map.TILES_M])[:, :, None, None]
     n = _sizes(problem[:, C.N], mapping[:, Map.TILE_N], mapping[:, Map.TILES_N])[:, None, :, None]
-    k = _sizes(problem[:, C.K], mapping[:, Map.TILE_K], mapping[:, Map.TILES_K])[:, None, None, :]
+    k = _sizes(mapping[:, Map.K], mapping[:, Map.TILE_K], mapping[:, Map.TILES_K])[:, None, None, :]
     group = mapping[:, Map.GROUP, None, None, None]
     groups = np.ceil(k / group)
-    share = (m * n)[..., 0] / (problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.N])[:, None, None]
+    share = (m * n)[..., 0] / (problem[:, C.BATCH] * mapping[:, Map.M] * problem[:, C.N])[:, None, None]
     a_read, b_read = _read(mapping)
     of_full = mapping[:, :, None, None, None]
     a = m * groups * of_full[:, Map.A_TILE_BYTES] / (of_full[:, Map.TILE_M] * np.ceil(of_full[:, Map.TILE_K] / group))
@@ -81,13 +82,11 @@ def _products(work: TileWork, rows: np.ndarray, hw: Floats, problem: Floats, map
     load = a * a_read + b * b_read
     last = np.where(mapping[:, Map.TILES_K] > 1, Place.LAST, Place.FIRST)
     load[np.arange(len(load)), :, :, last] += share * problem[:, C.READ_BYTES, None, None]
-    stored = mapping[:, Map.C_BYTES] + problem[:, C.WRITE_BYTES]
     work.loops[rows] = _loops(problem, mapping)
     tokens_outside = mapping[:, Map.OUTER] == 1
     work.load_bytes[rows] = _in_loops(load, tokens_outside)
     work.compute_s[rows] = _in_loops(_array_cycles(hw, mapping, m, n, groups) / hw[H.CLOCK_HZ], tokens_outside)
-    # What an epilogue writes in place of the output may round below nothing.
-    work.store_bytes[rows] = _in_loops(share * np.maximum(stored, 0.0)[:, None, None], tokens_outside)
+    work.store_bytes[rows] = _in_loops(share * stored_bytes(problem, mapping)[:, None, None], tokens_outside)
     work.post_s[rows] = _in_loops(share * _elementwise_s(hw, problem)[:, None, None], tokens_outside)
 
 
