@@ -33,6 +33,7 @@ class Fabric(StrEnum):
     """FPGA families whose per-element costs `constants/fabrics.toml` holds."""
 
     ULTRASCALE_PLUS = "ultrascale-plus"
+    VERSAL = "versal"
     STRATIX_10 = "stratix-10"
 
 
