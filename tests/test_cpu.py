@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from accel_models.cpu import FAMILY
@@ -160,6 +160,32 @@ def test_more_zeros_never_cost_more(kernel: tuple[str, str, str], m: int, n: int
     assert machine().price(plans[1]).latency_s[0] <= machine().price(plans[0]).latency_s[0] * slack
 
 
+@given(
+    names, st.integers(1500, 5000), st.integers(384, 3000), st.integers(1500, 5000),
+    st.sampled_from(["unstructured", "block4x1", "vector8", "rows", "slice", "act"]), st.integers(5, 97), types,
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_no_pattern_gains_more_than_the_arithmetic_it_saves(
+    name: str, m: int, n: int, k: int, pattern: str, percent: int, kind: str
+) -> None:
+    """A sparse loop is no more efficient than the dense one for each multiplication it makes."""
+    problem = gemm_problems(m, n, k, pattern=f"{pattern}:{percent / 100}", a_dtype=kind)
+    estimate = estimate_problems(machine(name), problem)
+    assume(TERM_NAMES[estimate.dense_prices.bound[0]] in ("compute", "power"))
+    rounding = (1 + 1 / min(m, k)) ** 2 + 1 / (1 - percent / 100) / min(m, k)
+    # Padding of narrow remainders is all that a sparse kernel may avoid.
+    assert estimate.speedup[0] <= rounding / (1 - percent / 100) * 1.02
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "1:8"])
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "int8"])
+def test_n_of_m_gains_no_more_than_m_over_n(pattern: str, kind: str) -> None:
+    n, m = map(int, pattern.split(":"))
+    for name in FAMILY.files:
+        estimate = estimate_problems(machine(name), gemm_problems(4096, 512, 4096, a_dtype=kind, pattern=pattern))
+        assert estimate.speedup[0] <= m / n, name
+
+
 @given(st.lists(st.tuples(sizes, sizes, sizes), min_size=2, max_size=6), patterns, types)
 @settings(max_examples=15, deadline=None)
 def test_a_batch_of_one_equals_the_array_bit_for_bit(
@@ -264,6 +290,45 @@ def test_bytes_fall_with_the_density_but_expansion_does_not() -> None:
     assert bounds == ["dram", "index"]
 
 
+@pytest.mark.parametrize("name", ["i9-12900k", "xeon-8375c"])
+def test_tokens_that_skip_by_themselves_share_no_weights(name: str) -> None:
+    """A GEMV each: one token gains, a batch re-reads what a dense kernel reads once."""
+    gains = [
+        estimate_problems(machine(name), gemm_problems(4096, tokens, 4096, a_dtype="fp32", pattern="act:0.9")).speedup[
+            0
+        ]
+        for tokens in (1, 4, 512)
+    ]
+    assert 5 < gains[0] < 10
+    assert 1.5 < gains[1] < 4
+    assert gains[2] == 1.0
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILY.files) - {"c6i-large"}))
+def test_fewer_bits_of_weights_never_slow_decoding(name: str) -> None:
+    """Weight-only int8 and int4 (llama.cpp) against half types, and int4 against int8, one token at a time."""
+    half, int8, int4 = (
+        priced(gemm_problems(11008, 1, 4096, a_dtype=a, b_dtype="fp16"), on=machine(name)).latency_s[0]
+        for a in ("fp16", "int8", "int4")
+    )
+    assert half > int8 > int4
+    whole = [priced(gemm_problems(11008, 1, 4096, a_dtype=a), on=machine(name)).latency_s[0] for a in ("int8", "int4")]
+    assert whole[0] > whole[1]
+
+
+def test_unpacking_four_bits_takes_a_fraction_of_an_instruction_a_value() -> None:
+    problem = gemm_problems(4096, 1, 4096, a_dtype="int4", b_dtype="fp16")
+    row = machine("m2-max").lower_problems(problem, kernel="gemm-dot").mapping[0]
+    assert row[M.INSTRUCTIONS] / 4096**2 < 0.5
+
+
+def test_matrix_units_reach_what_their_libraries_do() -> None:
+    """Accelerate on two of Apple's units 1.5 to 2.5 TFLOP/s in fp32, oneDNN less than half of AMX's peak."""
+    for name, kind, low, high in (("m2-max", "fp32", 1.5e12, 2.5e12), ("xeon-8480plus", "bf16", 25e12, 60e12)):
+        prices = priced(gemm_problems(4096, 4096, 4096, a_dtype=kind), on=machine(name))
+        assert low < prices.flops[0] / prices.latency_s[0] < high
+
+
 def test_instances_share_memory() -> None:
     problem = gemm_problems(8192, 1, 8192, a_dtype="fp32")
     one, four = (priced(problem, on=machine("xeon-8375c", threads_used=8, instances=i)).latency_s[0] for i in (1, 4))
@@ -323,6 +388,21 @@ def test_a_peak_dense_gemm_takes_about_the_power_limit_where_that_is_sourced() -
             assert 0.4 < watts / spec.tdp_w.value < 2.5, (name, kind, watts)
             checked += 1
     assert checked >= 10
+
+
+def test_energy_goes_with_the_square_of_the_voltage() -> None:
+    problem = gemm_problems(4096, 4096, 4096, a_dtype="fp32")
+    low, high = (priced(problem, on=machine("i9-12900k", core_v=v)).energy_terms_j[0] for v in (0.9, 1.35))
+    core = [ENERGY_NAMES.index(part) for part in ("arithmetic", "instructions", "l2")]
+    np.testing.assert_allclose(high[core] / low[core], 1.5**2)
+
+
+@pytest.mark.parametrize("name", ["i9-12900k", "ryzen-7950x", "m2-max", "graviton-3", "raspberry-pi-5"])
+def test_a_peak_dense_gemm_takes_about_an_assumed_power_limit_too(name: str) -> None:
+    prices = priced(gemm_problems(4096, 4096, 4096, a_dtype="fp32"), on=machine(name))
+    uncapped_s = prices.latency_s[0] - prices.terms_s[0, Term.POWER]
+    watts = prices.dynamic_j[0] / uncapped_s + machine(name).spec.idle_w.value
+    assert 0.4 < watts / machine(name).spec.tdp_w.value < 2.5
 
 
 def test_a_low_power_limit_slows_the_clock_and_says_so() -> None:

@@ -12,7 +12,6 @@ from simsparse.encoding import exact_bits
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.formats import (
     FORMATS,
-    BlockRows,
     CompressedRows,
     Format,
     GroupIndex,

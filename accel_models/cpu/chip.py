@@ -16,6 +16,7 @@ TYPES: tuple[RateKey, ...] = ("fp64", "fp32", "bf16", "fp16", "int8")
 TYPE_BITS = np.array([64.0, 32.0, 16.0, 16.0, 8.0])
 FP32 = TYPES.index("fp32")
 INT8 = TYPES.index("int8")
+AVX2_BYTES = 32
 # What each multiplication type runs as, the first that the chip has a rate for.
 _RUNS_AS: dict[str, tuple[RateKey, ...]] = {
     "fp64": ("fp64",), "fp32": ("fp32",), "tf32": ("fp32",), "bf16": ("bf16", "fp32"), "fp16": ("fp16", "fp32"),
@@ -146,17 +147,19 @@ def _runs_as(name: str, rates: Floats) -> int:
     return next(TYPES.index(key) for key in _RUNS_AS[name] if rates[TYPES.index(key)] > 0)
 
 
-def energy_parameters(spec: CpuSpec) -> Floats:
+def energy_parameters(spec: CpuSpec, constants: Constants) -> Floats:
     """Energies in J: per instruction, per byte of L2, L3 and memory, then per multiply-accumulate of each type.
 
-    What the cores and their L2 take goes with the square of their supply voltage over that of the energy table.
+    Of an instruction's energy a share goes with the width of its registers, over that of AVX2. What the cores and
+    their L2 take goes with the square of their supply voltage over that of the energy table.
     """
     table = energy_table()
     node = spec.process_nm.value
     nominal_v = table.core.nominal_v.value
     supply = ((spec.core_v.value if spec.core_v else nominal_v) / nominal_v) ** 2
     overhead = table.core.overhead.value * supply
-    instruction = table.instruction_pj[spec.core_kind.value].at(node) * 1e-12 * overhead
+    width = 1 + constants.datapath_share.value * (spec.vector_bytes.value / AVX2_BYTES - 1)
+    instruction = table.instruction_pj[spec.core_kind.value].at(node) * 1e-12 * overhead * width
     l3 = table.sram_j_per_byte(spec.l3.capacity_bytes.value / spec.l3.shared_by.value, node) if spec.l3 else 0.0
     levels = [
         table.sram_j_per_byte(spec.l2.capacity_bytes.value, node) * supply,

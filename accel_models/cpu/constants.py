@@ -60,6 +60,9 @@ class Constants(BaseModel):
     scale_instructions: Constant = Field(description="Per register of int32 sums and block of 32 that share a scale.")
     quantize_instructions: Constant = Field(description="Per register of fp32 activations, to int8 with a scale.")
     exp_cycles: Constant = Field(description="Per register of fp32: exponential, or another transcendental function.")
+    datapath_share: Constant = Field(
+        description="Share of an AVX2 instruction's energy that goes with the width of its registers."
+    )
     compress_from: Constant = Field(description="Sparsity below which a DeepSparse-like engine stays dense.")
 
     @property

@@ -97,7 +97,7 @@ class CpuMachine(KernelMachine):
             chip.threads, chip.instances, chip.clock_hz, chip.l2_bytes_per_s, chip.l3_bytes_per_s,
             chip.dram_core_bytes_per_s, chip.dram_bytes_per_s * c.dram_fraction.value, self.dram_bytes_per_s,
             c.exposed.value, spec.tdp_w.value, spec.idle_w.value,
-            *energy_parameters(spec),
+            *energy_parameters(spec, c),
         ])  # fmt: skip
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
