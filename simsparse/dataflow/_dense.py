@@ -107,34 +107,36 @@ def delivery(
 
 
 @kernel
-def distinct_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints) -> float:
-    """Distinct offsets along an axis over the spatial loops from `first` to before `last`."""
-    counted = 0
-    reach = 0
-    only = 1
+def offset_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints, place: int) -> int:
+    """Offset along an axis of the `place`-th instance under the spatial loops from `first` to before `last`."""
+    offset = 0
     for i in range(first, last):
         weight = axes[t, axis, loops[i, LoopColumn.DIM]]
         if weight != 0:
-            counted += 1
-            only = loops[i, LoopColumn.FACTOR]
-            reach += weight * step[i] * (loops[i, LoopColumn.FACTOR] - 1)
-    if counted < 2:
-        return float(only)
-    # Sums of several loops may coincide (p + r), so mark which are met.
-    met = [False] * (reach + 1)
-    met[0] = True
+            factor = loops[i, LoopColumn.FACTOR]
+            offset += weight * step[i] * (place % factor)
+            place //= factor
+    return offset
+
+
+@kernel
+def distinct_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints) -> float:
+    """Distinct offsets along an axis over the spatial loops from `first` to before `last`."""
+    on_axis, places = 0, 1
     for i in range(first, last):
-        weight = axes[t, axis, loops[i, LoopColumn.DIM]]
-        if weight == 0:
-            continue
-        stride = weight * step[i]
-        for offset in range(reach, -1, -1):
-            if met[offset]:
-                for k in range(1, loops[i, LoopColumn.FACTOR]):
-                    met[offset + k * stride] = True
+        if axes[t, axis, loops[i, LoopColumn.DIM]] != 0:
+            on_axis += 1
+            places *= loops[i, LoopColumn.FACTOR]
+    if on_axis < 2:
+        return float(places)
+    # Sums of several loops may coincide (p + r).
     distinct = 0.0
-    for offset in range(reach + 1):
-        distinct += 1.0 if met[offset] else 0.0
+    for place in range(places):
+        offset = offset_on_axis(axes, t, axis, loops, first, last, step, place)
+        earlier = 0
+        while earlier < place and offset_on_axis(axes, t, axis, loops, first, last, step, earlier) != offset:
+            earlier += 1
+        distinct += 1.0 if earlier == place else 0.0
     return distinct
 
 
