@@ -25,7 +25,7 @@ class UnknownNameError(SimsparseError, LookupError):
     @classmethod
     def near(cls, kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
         """Say that `name` is no `kind`, with the nearest of the `known` names."""
-        known = sorted(known)
+        name, known = str(name), sorted(known)
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4) or _sharing_a_part(name, known)[:5]
         hint = f"; near names: {', '.join(near)}" if near else f"; known: {', '.join(known[:40]) or 'none'}"
         return cls(f"no {kind} is named {name!r}{hint}")

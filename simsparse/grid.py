@@ -79,8 +79,10 @@ class SweepSpec(BaseModel):
         """
         if isinstance(spec, (str, Path)):
             data, where = read_toml(Path(spec)), f"sweep file {Path(spec).name!r}"
-        else:
+        elif isinstance(spec, Mapping):
             data, where = dict(spec), "sweep"
+        else:
+            raise InputError.expected("sweep", spec, "the path of a TOML file or a mapping of axes")
         made = checked(cls, data, where=where)
         made._check()
         return made

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isfunction
-from pathlib import Path
+from operator import index
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from simsparse.errors import InputError, UnknownNameError
@@ -196,7 +197,7 @@ def _built(name: str) -> Machine:
     return family.build(spec)
 
 
-def load_machine(name: str | Machine, changes: Mapping[str, object] | None = None) -> Machine:
+def load_machine(name: str | Path | Machine, changes: Mapping[str, object] | None = None) -> Machine:
     """A machine by name, alias or TOML path, with figures of its spec changed (`{"sm_count": 160}`).
 
     Raises
@@ -204,7 +205,11 @@ def load_machine(name: str | Machine, changes: Mapping[str, object] | None = Non
     UnknownNameError, InputError
         For a name nobody ships, a file that is no spec, a field that is none.
     """
+    if isinstance(name, PurePath):
+        name = str(name)
     if not isinstance(name, str):
+        if not hasattr(name, "lower_problems"):
+            raise InputError.expected("machine", name, "a name, the path of a TOML file or a Machine")
         return name
     if name in _ADDED.machines:
         if changes:
@@ -216,8 +221,30 @@ def load_machine(name: str | Machine, changes: Mapping[str, object] | None = Non
     return family.build(spec.with_figures(changes))
 
 
+def _text(spec: object) -> str:
+    if isinstance(spec, (str, PurePath)):
+        return str(spec)
+    what = f"a {type(spec).__module__}.{type(spec).__qualname__}"
+    raise InputError(
+        f"workload is {what}, expected a name, a path or a Workload (workloads.torch.trace makes one of a module)"
+    )
+
+
+def _whole(name: str, value: object) -> int:
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError.expected(name, value, "a whole number") from None
+
+
+def _nothing_given(**options: object) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError.expected(name, value, "nothing beside a Workload, which has its own")
+
+
 def load_workload(
-    spec: str | Workload,
+    spec: str | Path | Workload,
     *,
     phase: str | None = None,
     batch: int = 1,
@@ -239,7 +266,11 @@ def load_workload(
     UnknownNameError, InputError
     """
     if isinstance(spec, Workload):
+        _nothing_given(phase=phase, batch=None if batch == 1 else batch, seq=seq, context=context)
         return spec
+    spec = _text(spec)
+    batch = _whole("batch", batch)
+    seq, context = (None if n is None else _whole(name, n) for name, n in (("seq", seq), ("context", context)))
     if batch < 1:
         raise InputError.expected("batch", batch, "at least 1")
     if phase is not None and phase not in ("prefill", "decode", "encode", "train"):

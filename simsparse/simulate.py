@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,12 +10,14 @@ from numpy.typing import ArrayLike
 
 from simsparse.capacity import footprint
 from simsparse.dtypes import DType
+from simsparse.errors import InputError
 from simsparse.ops import Contraction, Op
 from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn, roofs
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_machine, load_workload
 from simsparse.result import Baseline, Result
 from simsparse.sparsity import DENSE, Dense, Pattern, PatternKind, parse
+from simsparse.transforms.patterns import Sparsity, by_glob
 from simsparse.workload import Workload
 
 
@@ -23,7 +25,7 @@ def simulate(
     workload: str | Workload,
     machine: str | Machine,
     *,
-    sparsity: Mapping[str, str | Pattern] | None = None,
+    sparsity: Sparsity | None = None,
     kernel: str = "best",
     baseline: Workload | Baseline | None = None,
     **options: object,
@@ -35,8 +37,8 @@ def simulate(
     workload : str or Workload
         A name or path goes through `load_workload` with `options` (`phase`, `batch`, `seq`, `context`, `dtype`).
     machine : str or Machine
-    sparsity : mapping of glob to pattern, optional
-        Applied first, as `Workload.with_sparsity`.
+    sparsity : mapping of glob to pattern, pattern or `GLOB=PATTERN` texts, optional
+        Applied first, as `Workload.with_sparsity`; a bare pattern goes on all ops.
     kernel : str
         `"best"`, or the name of a kernel to take wherever it applies.
     baseline : Workload or Baseline, optional
@@ -53,8 +55,10 @@ def simulate(
     """
     target = load_machine(machine)
     work = load_workload(workload, **options)  # type: ignore[arg-type]
+    if not isinstance(kernel, str):
+        raise InputError.expected("kernel", kernel, "best or the name of a kernel")
     if sparsity:
-        work = work.with_sparsity(sparsity)
+        work = work.with_sparsity(by_glob(sparsity))
     plan = target.lower(work, kernel=kernel)
     prices = target.price(plan)
     if isinstance(baseline, Baseline):
@@ -101,8 +105,8 @@ def _dense(op: Op) -> Op:
 
 def compare(
     workload: str | Workload,
-    machines: Iterable[str | Machine],
-    patterns: Sequence[str | Pattern],
+    machines: str | Machine | Iterable[str | Machine],
+    patterns: str | Pattern | Sequence[str | Pattern],
     *,
     on: str = "*",
     kernel: str = "best",
@@ -112,14 +116,24 @@ def compare(
 
     Parameters
     ----------
+    machines : str, Machine or several
+    patterns : str, Pattern or several
     on : str
         Glob of the ops that get the pattern; ops of attention for patterns on scores.
     """
     work = load_workload(workload, **options)  # type: ignore[arg-type]
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        patterns = [patterns]
+    if isinstance(machines, str) or not isinstance(machines, Iterable):
+        machines = [machines]
+    wanted, targets = [parse(pattern) for pattern in patterns], [load_machine(machine) for machine in machines]
+    for field, values in (("machines", targets), ("patterns", wanted)):
+        if not values:
+            raise InputError.expected(field, values, "at least one")
     results = []
-    for machine in machines:
-        for pattern in patterns:
-            chosen = {} if isinstance(parse(pattern), Dense) else {on: pattern}
+    for machine in targets:
+        for pattern in wanted:
+            chosen = {} if isinstance(pattern, Dense) else {on: pattern}
             results.append(simulate(work, machine, sparsity=chosen, kernel=kernel))
     return results
 

@@ -329,3 +329,41 @@ def test_onnx_without_its_package_names_the_extra(
     monkeypatch.setitem(sys.modules, "onnx", None)
     said = complaint(["simulate", "model.onnx", "--on", "a100-sxm-80gb"], capsys)
     assert said == "simsparse: workload 'model.onnx' needs ONNX, expected the extra onnx to be installed\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: simsparse.simulate("toy-model", 5), "machine is 5, expected a name, the path of a TOML file or"),
+        (lambda: simsparse.simulate(5, "toy"), "workload is a builtins.int, expected a name, a path or a Workload"),
+        (lambda: simsparse.simulate("toy-model", "toy", batch="4"), "batch is '4', expected a whole number"),
+        (lambda: simsparse.simulate("toy-model", "toy", seq=2.5), "seq is 2.5, expected a whole number"),
+        (lambda: simsparse.simulate("toy-model", "toy", sparsity=0.5), "sparsity is 0.5, expected a pattern, GLOB"),
+        (lambda: simsparse.simulate("toy-model", "toy", sparsity={"*": 0.5}), "sparsity is {'*': 0.5}, expected"),
+        (lambda: simsparse.simulate("toy-model", "toy", kernel=3), "kernel is 3, expected best or the name of"),
+        (lambda: simsparse.compare("toy-model", "toy", 4), "pattern is '4', expected a form such as"),
+        (lambda: simsparse.estimate_gemm("toy", 8, 8, 8, kernel=3), "no kernel of toy is named '3'"),
+        (lambda: simsparse.sweep(3), "sweep is 3, expected the path of a TOML file or a mapping of axes"),
+        (lambda: simsparse.compare("toy-model", "toy", []), "patterns is [], expected at least one"),
+        (lambda: simsparse.compare("toy-model", [], "2:4"), "machines is [], expected at least one"),
+        (
+            lambda: simsparse.simulate(simsparse.load_workload("toy-model"), "toy", batch=4),
+            "batch is 4, expected nothing beside a Workload",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("toy")
+def test_wrong_types_in_python_get_one_sentence(call: Callable[[], object], says: str) -> None:
+    with pytest.raises(SimsparseError) as error:
+        call()
+    assert str(error.value).startswith(says)
+
+
+@pytest.mark.usefixtures("toy")
+def test_python_takes_what_the_command_line_takes() -> None:
+    wanted = simsparse.simulate("toy-model", "toy", sparsity={"*": "2:4"}).latency_s
+    for form in ("2:4", "*=2:4", ["*=dense", "*=2:4"], sparsity.parse("2:4")):
+        assert simsparse.simulate("toy-model", "toy", sparsity=form).latency_s == wanted
+    (one,) = simsparse.compare("toy-model", "toy", "2:4")
+    assert one.latency_s == wanted
+    assert simsparse.simulate(simsparse.load_workload("toy-model"), simsparse.load_machine("toy")).speedup == 1.0

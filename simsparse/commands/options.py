@@ -63,7 +63,7 @@ Plugin = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of whatever is sampled.")]
 
 
-def read_sparsity(texts: Sequence[str] | None) -> dict[str, Pattern]:
+def read_sparsity(texts: Sequence[str] | None) -> dict[str, str | Pattern]:
     """Patterns by glob from `GLOB=PATTERN` texts; a bare pattern stands for `*=PATTERN`.
 
     Raises
@@ -71,17 +71,11 @@ def read_sparsity(texts: Sequence[str] | None) -> dict[str, Pattern]:
     InputError
         For an empty glob or what is no pattern.
     """
-    from simsparse.sparsity import parse
+    if not texts:
+        return {}
+    from simsparse.transforms.patterns import by_glob
 
-    found: dict[str, Pattern] = {}
-    for text in texts or ():
-        # The path of a mask may hold an equals sign.
-        bare = "=" not in text or text.startswith("mask:")
-        glob, _, pattern = ("*", "", text) if bare else text.partition("=")
-        if not glob.strip():
-            raise InputError.expected("--sparsity", text, "GLOB=PATTERN or a pattern")
-        found[glob.strip()] = parse(pattern)
-    return found
+    return by_glob(texts, field="--sparsity")
 
 
 def with_methods(workload: Workload, texts: Sequence[str] | None) -> Workload:

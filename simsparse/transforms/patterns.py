@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from simsparse.errors import InputError
 from simsparse.ops import Role, Tensor
 from simsparse.sparsity import AttentionBlock, AttentionToken, Pattern, parse
 from simsparse.transforms.targets import Glob, changed
 from simsparse.workload import Workload
 
+Sparsity = str | Pattern | Mapping[str, str | Pattern] | Sequence[str]
 # From the name of a tensor (layer index filled in) and of the op that reads it to the pattern it gets; None keeps it.
 Choice = Callable[[str, str], Pattern | None]
 _ON_SCORES = (AttentionBlock, AttentionToken)
@@ -51,6 +53,38 @@ def with_sparsity(
     how = ", ".join(f"{glob.text}={pattern.text}" for glob, pattern in rules)
     alike = not any(glob.tells_layers_apart for glob, _ in rules)
     return changed(workload, change, alike=alike).transformed(f"sparsity {how}" + (f" (seed {seed})" if seed else ""))
+
+
+def by_glob(sparsity: Sparsity, *, field: str = "sparsity") -> dict[str, str | Pattern]:
+    """Patterns by glob from the ways to give them: one pattern for all (`*`), `GLOB=PATTERN` texts, or a mapping.
+
+    Raises
+    ------
+    InputError
+        Naming `field`, for an empty glob, what is no pattern, or another type.
+    """
+    if isinstance(sparsity, Pattern):
+        return {"*": sparsity}
+    if isinstance(sparsity, Mapping):
+        texts = dict(sparsity)
+        for glob, pattern in texts.items():
+            if not isinstance(glob, str) or not isinstance(pattern, (str, Pattern)):
+                raise InputError.expected(field, {glob: pattern}, "globs and patterns")
+        return texts
+    if isinstance(sparsity, str):
+        sparsity = (sparsity,)
+    if not isinstance(sparsity, Sequence) or not all(isinstance(text, str) for text in sparsity):
+        raise InputError.expected(field, sparsity, "a pattern, GLOB=PATTERN texts or a mapping of globs to patterns")
+    return dict(_split(text, field) for text in sparsity)
+
+
+def _split(text: str, field: str) -> tuple[str, Pattern]:
+    # The path of a mask may hold an equals sign.
+    bare = "=" not in text or text.startswith("mask:")
+    glob, _, pattern = ("*", "", text) if bare else text.partition("=")
+    if not glob.strip():
+        raise InputError.expected(field, text, "GLOB=PATTERN or a pattern")
+    return glob.strip(), parse(pattern)
 
 
 def put_patterns(workload: Workload, choose: Choice, how: str, *, backward: bool = True) -> Workload:
