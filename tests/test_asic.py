@@ -15,10 +15,24 @@ from typer.testing import CliRunner
 from accel_models.asic import FAMILY
 from accel_models.asic.machine import AsicMachine
 from simsparse.cli import app, main
+from simsparse.dataflow._arrays import LoopKind, Total
 from simsparse.dataflow.analysis import Analysis, analyze
+from simsparse.dataflow.architecture import (
+    Action,
+    ActionKind,
+    Architecture,
+    Compute,
+    Option,
+    Rank,
+    RankFormat,
+    Storage,
+    TensorFormat,
+)
+from simsparse.dataflow.density import UniformRandom
 from simsparse.dataflow.design import DesignSpec
-from simsparse.dataflow.mapping import Mapping
+from simsparse.dataflow.mapping import LevelMapping, Loop, Mapping
 from simsparse.dataflow.notation import actions_text, format_text, parse_actions, parse_format
+from simsparse.dataflow.problem import Problem
 from simsparse.dataflow.reference import Case, read_cases
 from simsparse.dataflow.roles import bound, roles_of
 from simsparse.dataflow.store import content_key, remembered
@@ -79,9 +93,8 @@ def product(
     return float(prices.latency_s[0] * on.spec.clock_hz.value), float(prices.energy_j[0])
 
 
-def by_design(case: Case, name: str, *, sparse: bool) -> Analysis:
+def by_design(case: Case, spec: DesignSpec, *, sparse: bool = True, rounding: str = "sparseloop") -> Analysis:
     """A run of the artifact on the architecture of a design file."""
-    spec = design(name, **UNLIMITED) if name.startswith("eyeriss") else design(name)
     tensors = tuple(replace(tensor, name=NAMES.get(tensor.name, tensor.name)) for tensor in case.problem.tensors)
     problem = replace(case.problem, tensors=tensors, output="C")
     parts = (
@@ -92,7 +105,7 @@ def by_design(case: Case, name: str, *, sparse: bool) -> Analysis:
         for part, level in zip(case.mapping.levels, spec.levels, strict=True)
     )  # fmt: skip
     architecture = bound(spec.architecture(sparse=sparse), roles_of(problem))
-    return analyze(problem, architecture, Mapping(tuple(parts)), "sparseloop")
+    return analyze(problem, architecture, Mapping(tuple(parts)), rounding)
 
 
 def test_design_files_hold_the_figures_of_the_artifact(evidence: Path) -> None:
@@ -104,7 +117,8 @@ def test_design_files_hold_the_figures_of_the_artifact(evidence: Path) -> None:
         name = DESIGNS.get((raw[case.id]["architecture"], raw[case.id]["sparse_config"]))
         if name is None or met.get(name, 0) >= 4:
             continue
-        ours, theirs = by_design(case, name, sparse=not case.dense), case.analyze()
+        spec = design(name, **UNLIMITED) if name.startswith("eyeriss") else design(name)
+        ours, theirs = by_design(case, spec, sparse=not case.dense), case.analyze()
         assert ours.cycles == pytest.approx(theirs.cycles, abs=1), case.id
         assert ours.energy_j == pytest.approx(theirs.energy_j, rel=1e-9), case.id
         assert ours.architecture.area_um2 == pytest.approx(theirs.architecture.area_um2), case.id
@@ -122,12 +136,12 @@ def test_figures_have_sources_and_bad_ones_none() -> None:
 
 @pytest.mark.parametrize("name", sorted(FAMILY.files))
 def test_physics(name: str) -> None:
-    """Terms give the latency, parts the energy; nothing beats its roofline; more zeros never cost more arithmetic."""
+    """Terms give the latency, parts the energy; no roofline is beaten; more zeros never cost more arithmetic."""
     on = machine(name)
     row = np.concatenate([gemm_problems(96, 64, 96, pattern=text, a_dtype="int8") for text in ("dense", "1:4", "2:8")])
     plan = on.lower_problems(row)
     prices = on.price(plan)
-    assert prices.latency_s == pytest.approx(prices.terms_s.max(axis=1))
+    assert prices.latency_s == pytest.approx(prices.terms_s[:, :-1].max(axis=1) + prices.terms_s[:, -1])
     assert prices.energy_j == pytest.approx(prices.energy_terms_j.sum(axis=1))
     assert bool(np.all(prices.latency_s >= prices.roofline_s * (1 - 1e-9)))
     assert bool(np.all(prices.terms_s[1:, 0] <= prices.terms_s[0, 0] * (1 + 1e-9)))
@@ -166,7 +180,55 @@ def test_wider_values_take_the_words_they_need() -> None:
     assert product(stc, 512, 256, 1024, dtype="fp16")[0] == pytest.approx(4 * product(stc, 512, 256, 1024)[0])
 
 
-def test_dual_sides(evidence: Path) -> None:
+def test_published_curve_of_dual_sides(evidence: Path) -> None:
+    """DSTC: whole rounds of packed lanes, and line buffers that hold one pair of vectors, bring 6.6 % down to 3.1 %."""
+    folder = evidence / "sparseloop"
+    runs = {case.id: case for case in read_cases(folder / "cases.json") if case.id.startswith("dstc/")}
+    rows = list(csv.DictReader((folder / "dstc_latency_ground_truth.csv").read_text().splitlines()))
+    published = [float(row["latency_normalized_to_dense"]) for row in rows]
+    for ahead, most in ((True, 0.05), (False, 0.035)):
+        spec = design("dstc-paper", **{"levels.LineBuffer.loads_ahead": ahead})
+        cycles = [
+            by_design(runs[f"dstc/A{row['a_density']}/B{row['b_density']}"], spec, rounding="exact").cycles
+            for row in rows
+        ]
+        errors = [abs(each / cycles[0] / value - 1) for each, value in zip(cycles, published, strict=True)]
+        assert len(errors) >= 10
+        assert np.mean(errors) <= most
+    assert not design("dstc-paper").levels["LineBuffer"].loads_ahead.value
+
+
+def test_packed_lanes_against_a_walk() -> None:
+    """Nonzeros of a column of A and a row of B, four and two lanes side by side, counted mask by mask."""
+    m, n, k, lanes = 16, 8, 24, (4, 2)
+    rank = (Rank(RankFormat.BITMASK, 0.0),)
+    formats = {"A": TensorFormat(rank), "B": TensorFormat(rank)}
+    pack = tuple(Action(ActionKind.POSITION_SKIPPING, (Option(name),)) for name in "AB")
+    outer = Storage("outer", formats=formats, read_words_per_cycle=3.0)
+    lines = Storage("lines", capacity_words=m + n, formats=formats, actions=pack, loads_ahead=False)
+    architecture = Architecture((Storage("sums"), outer, lines), Compute(instances=8, mesh_x=2, mesh_y=4))
+    spread = (Loop("M", lanes[0], LoopKind.Y), Loop("N", lanes[1], LoopKind.X))
+    inner = LevelMapping("lines", ("A", "B"), (Loop("M", m // lanes[0]), Loop("N", n // lanes[1])), spread)
+    nest = Mapping((LevelMapping("sums", ("C",)), LevelMapping("outer", ("A", "B"), (Loop("K", k),)), inner))
+    problem = Problem.gemm(m, n, k, UniformRandom(0.375), UniformRandom(0.25))
+    analysis = analyze(problem, architecture, nest)
+
+    rng = np.random.default_rng(1)
+    rounds, waits = [], []
+    for _ in range(2000):
+        columns, rows = rng.permuted(np.arange(m * k) < 0.375 * m * k), rng.permuted(np.arange(n * k) < 0.25 * n * k)
+        in_a, in_b = columns.reshape(k, m).sum(axis=1), rows.reshape(k, n).sum(axis=1)
+        rounds.append((np.ceil(in_a / lanes[0]) * np.ceil(in_b / lanes[1])).sum())
+        waits.append((in_a + in_b).sum() / 3.0)
+    assert analysis.total(Total.COMPUTE_CYCLES) == pytest.approx(np.mean(rounds), rel=0.01)
+    assert analysis.total(Total.WAIT_CYCLES) == pytest.approx(np.mean(waits), rel=1e-9)
+    assert analysis.cycles == pytest.approx(np.mean(rounds) + np.mean(waits), rel=0.01)
+    # With room for two pairs nothing waits.
+    roomy = replace(architecture, levels=(Storage("sums"), outer, replace(lines, capacity_words=2.0 * (m + n))))
+    assert analyze(problem, roomy, nest).total(Total.WAIT_CYCLES) == 0
+
+
+def test_dual_sides() -> None:
     """Both operands pay, as the product of their densities but for what does not fill the lanes."""
     dstc = machine("dstc-paper")
     dense = product(dstc, 512, 512, 512)[0]
@@ -179,14 +241,19 @@ def test_dual_sides(evidence: Path) -> None:
 
 
 def test_scnn_like_falls_short_of_the_product_of_densities_by_vectors_that_do_not_fill() -> None:
-    """Published (recalled): 24 times faster at a tenth of weights and inputs, though a hundredth is left."""
-    scnn = machine("scnn-like", dict(UNLIMITED))
-    cycles = [
-        product(scnn, 192, 784, 256, f"unstructured:{1 - d}", d, dtype="fp16")[0] for d in (0.999, 0.5, 0.25, 0.1)
-    ]
-    gains = [cycles[0] / each for each in cycles]
-    assert gains == sorted(gains)
-    assert 24 / 1.5 <= gains[-1] <= 24 * 1.5
+    """Published (recalled): 24 times faster at a tenth of weights and inputs, though a hundredth is left.
+
+    A group of eight outputs has 8 weights a channel in layers of 1 x 1, and 72 in those of 3 x 3; 16 inputs meet them.
+    """
+    gains = []
+    for weights in (8, 72):
+        scnn = machine("scnn-like", {**UNLIMITED, "levels.vectors.capacity_words": weights + 16})
+        cycles = [product(scnn, 144, 784, 256, dtype="fp16")[0]]
+        cycles += [product(scnn, 144, 784, 256, f"unstructured:{1 - d}", d, dtype="fp16")[0] for d in (0.5, 0.25, 0.1)]
+        assert cycles == sorted(cycles, reverse=True)
+        gains.append(cycles[0] / cycles[-1])
+    assert gains[0] < gains[1] < 50
+    assert math.sqrt(gains[0] * gains[1]) == pytest.approx(24, rel=0.3)
 
 
 def test_sigma_like_gains_over_a_systolic_array() -> None:

@@ -2,8 +2,9 @@
 
 The rule that combines the terms of a product is the engine's: all levels and the array work at once,
 
-    latency = max(compute, time of each level)
+    latency = max(compute, time of each level) + wait
 
+where `wait` is the filling of levels that have no room to load ahead,
 and a stream takes the bytes it moves over the bandwidth of the outermost level; nothing is launched. A value wider than
 the design's words takes n words: n times the accesses, n² multiplications for one.
 """
@@ -28,6 +29,7 @@ from accel_models.asic.product import (
     LEVEL_S,
     LEVEL_WIDTH,
     LIVE_MACS,
+    WAIT_S,
     Product,
     mapped_row,
     product_of,
@@ -235,7 +237,8 @@ class AsicMachine:
         energy[:, 1] += moving_j
         moved = np.stack([mapping[:, start + LEVEL_BYTES] for start in levels], axis=1)
         moved[:, 0] += reads + writes
-        latency = terms.max(axis=1)
+        latency = terms.max(axis=1) + mapping[:, WAIT_S]
+        terms = np.concatenate([terms, mapping[:, [WAIT_S]]], axis=1)
         macs = problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.N] * problem[:, C.K]
         names = ("dram", *(name.lower() for name in list(self.spec.levels)[1:]))
         return Prices(
@@ -248,7 +251,7 @@ class AsicMachine:
             roofline_s=self._roofline(problem, mapping, moving_s),
             flops=np.where(problem[:, C.KIND] == ProblemKind.GEMM, 2.0 * macs, 0.0),
             energy_terms_j=energy,
-            term_names=("compute", *names),
+            term_names=("compute", *names, "wait"),
             level_names=names,
             energy_names=("compute", *names),
         )

@@ -17,7 +17,7 @@ from simsparse.sparsity import DENSE, PatternColumn
 
 C = ProblemColumn
 # Columns of a mapping before those of the levels, and columns of each level.
-LATENCY_S, COMPUTE_S, COMPUTE_J, LIVE_MACS, LEAST_BYTES, FIRST_LEVEL = range(6)
+LATENCY_S, COMPUTE_S, WAIT_S, COMPUTE_J, LIVE_MACS, LEAST_BYTES, FIRST_LEVEL = range(7)
 LEVEL_S, LEVEL_BYTES, LEVEL_J, LEVEL_WIDTH = range(4)
 
 
@@ -92,6 +92,7 @@ def mapped_row(analysis: Analysis, shape: Problem, words: int, clock_hz: float) 
     step_s = words**2 / clock_hz
     row = np.zeros(FIRST_LEVEL + LEVEL_WIDTH * len(analysis.architecture.levels))
     row[LATENCY_S], row[COMPUTE_S] = analysis.cycles * step_s, analysis.total(Total.COMPUTE_CYCLES) * step_s
+    row[WAIT_S] = analysis.total(Total.WAIT_CYCLES) * step_s
     row[COMPUTE_J] = analysis.total(Total.COMPUTE_ENERGY_PJ) * words**2 * 1e-12
     row[LIVE_MACS] = analysis.total(Total.ACTUAL) + analysis.total(Total.GATED)
     kept = sum(analysis.problem.tensor(name).density.mean * float(np.prod(shape.shape(name))) for name in ("A", "B"))

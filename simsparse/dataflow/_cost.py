@@ -23,7 +23,7 @@ from simsparse.dataflow._arrays import (
     Total,
     WordColumn,
 )
-from simsparse.dataflow._dense import dense_counts, kept_outside, survey
+from simsparse.dataflow._dense import dense_counts, kept_inside, kept_outside, survey
 from simsparse.dataflow._formats import compress
 from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._occupancy import ask, empty
@@ -198,23 +198,29 @@ def storage_cost(
 
 
 @kernel
-def wait(store: Floats, stored: Ints, level: int, counts: Floats) -> float:
-    """Cycles in which a level is filled that has no room to load its next tiles ahead.
+def loads_alone(store: Floats, stored: Ints, level: int, counts: Floats, rounding: int) -> bool:
+    """Whether a level has no room to load its next tiles ahead; room is kept for the fullest ones."""
+    if rounding != 0 or level == len(stored) or math.isinf(store[level, LevelColumn.AHEAD_WORDS]):
+        return False
+    words = 0.0
+    for t in range(stored.shape[1]):
+        if stored[level, t] == 1:
+            words += counts[level, t, Count.OCCUPANCY_MAX]
+    return bool(words > store[level, LevelColumn.AHEAD_WORDS])
 
-    Room is kept for the fullest tiles. The words come at the pace of the levels that send them, and of this one.
-    """
-    words, sent, filled = 0.0, 0.0, 0.0
+
+@kernel
+def wait(store: Floats, stored: Ints, level: int, counts: Floats) -> float:
+    """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own."""
+    sent, filled = 0.0, 0.0
     for t in range(stored.shape[1]):
         if stored[level, t] != 1:
             continue
-        words += counts[level, t, Count.OCCUPANCY_MAX]
         filled += counts[level, t, Count.WRITE_WORDS]
         outer = kept_outside(stored, t, level)
         if outer >= 0:
             sent += counts[outer, t, Count.READ_WORDS] / store[outer, LevelColumn.READ_RATE]
-    if words <= store[level, LevelColumn.AHEAD_WORDS]:
-        return 0.0
-    return max(sent, filled / store[level, LevelColumn.WRITE_RATE])
+    return float(max(sent, filled / store[level, LevelColumn.WRITE_RATE]))
 
 
 @kernel
@@ -229,14 +235,18 @@ def price(
     energy = totals[Total.COMPUTE_ENERGY_PJ]
     for level in range(levels):
         reads, writes = 0.0, 0.0
+        alone = loads_alone(store, stored, level, counts, rounding)
         for t in range(n_tensors):
             if stored[level, t] == 0:
                 counts[level, t, Count.ENERGY_PJ] = 0.0
                 continue
             storage_cost(store, places, rank_bits, stored, level, t, rounding, counts, metadata)
             energy += counts[level, t, Count.ENERGY_PJ]
-            reads += counts[level, t, Count.READ_WORDS]
-            writes += counts[level, t, Count.WRITE_WORDS]
+            # What is moved while all else waits does not take bandwidth beside it.
+            if not loads_alone(store, stored, kept_inside(stored, t, level), counts, rounding):
+                reads += counts[level, t, Count.READ_WORDS]
+            if not alone:
+                writes += counts[level, t, Count.WRITE_WORDS]
         read_rate, write_rate = store[level, LevelColumn.READ_RATE], store[level, LevelColumn.WRITE_RATE]
         slowdown, needed = 1.0, compute_cycles
         if compute_cycles > 0.0:
@@ -253,10 +263,10 @@ def price(
             cycles, bound = needed, level
     by_level[levels, 0], by_level[levels, 1] = compute_cycles, 1.0
     totals[Total.WAIT_CYCLES] = 0.0
-    if rounding == 0:
-        for level in range(1, levels):
+    for level in range(1, levels):
+        if loads_alone(store, stored, level, counts, rounding):
             totals[Total.WAIT_CYCLES] += wait(store, stored, level, counts)
-        cycles += totals[Total.WAIT_CYCLES]
+    cycles += totals[Total.WAIT_CYCLES]
     totals[Total.CYCLES], totals[Total.BOUND], totals[Total.ENERGY_PJ] = cycles, bound, energy
     room = cycles * totals[Total.INSTANCES_MAX]
     totals[Total.UTILISATION] = totals[Total.ACTUAL] / room if room > 0.0 else 0.0
