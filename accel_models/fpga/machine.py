@@ -12,8 +12,8 @@ time of the first tiles, before anything runs, and `tail` what the last takes to
 making N:M weights that nothing hides. Without double buffering nothing overlaps: `array + skew + dram + vector +
 update + reduction`.
 
-A call is bound by the largest part of the sum that is the latency; but by `dram`, if its array starves and memory takes
-longer than the array on the whole.
+A call is bound by the largest part of the sum that is the latency; but by memory or an engine, if it takes longer than
+array and skew: whatever holds up the chain then comes from there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from accel_models.fpga.columns import Mapping, Product
 from accel_models.fpga.kernels import MULTIPLIED, DenseKernel, NMKernel, ShrunkKernel, StreamKernel, reuse, stored_bytes
 from accel_models.fpga.resources import check_buffers, check_resources, fabric_figures
 from accel_models.fpga.spec import Hardware, SatSpec, hardware_row
-from accel_models.fpga.tiles import tile_work
+from accel_models.fpga.tiles import stream_pieces, tile_work
 from simsparse.machine import KernelMachine
 from simsparse.ops import StreamKind
 from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
@@ -141,7 +141,10 @@ def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
     bram_bytes = mapping[:, Mapping.BRAM_BYTES] + 2.0 * np.abs(dram_bytes)
 
     terms = _terms(hw, problem, mapping, executed, dram_bytes)
-    terms[gemm, Term.HEAD : Term.DRAM] = _memory_ends(hardware, problem, mapping, gemm)
+    terms[gemm, Term.HEAD : Term.DRAM] = _ends_of_products(hardware, problem, mapping, gemm)
+    terms[~gemm, Term.HEAD : Term.DRAM] = _ends_of_streams(
+        hardware, problem, terms[:, Term.VECTOR] + terms[:, Term.UPDATE], gemm
+    )
     latency, bound = combine(terms, hw[H.DOUBLE] > 0)
 
     flops_each = problem[:, C.STREAM_FLOPS]
@@ -189,7 +192,7 @@ def _terms(hw: Floats, problem: Floats, mapping: Floats, executed_macs: Floats, 
     return seconds
 
 
-def _memory_ends(hardware: Floats, problem: Floats, mapping: Floats, gemm: NDArray[np.bool_]) -> Floats:
+def _ends_of_products(hardware: Floats, problem: Floats, mapping: Floats, gemm: NDArray[np.bool_]) -> Floats:
     """Seconds of head, starved and tail of products, (n, 3); zero without double buffering, where all is in `dram`."""
     problem, x = problem[gemm], mapping[gemm]
     hw = np.broadcast_to(hardware, (len(gemm), len(H)))[gemm]
@@ -207,6 +210,19 @@ def _memory_ends(hardware: Floats, problem: Floats, mapping: Floats, gemm: NDArr
     tail = last * (elementwise + product[:, Product.C_BYTES] / bandwidth)
     seconds: Floats = np.stack([head / bandwidth, starved, tail], axis=1)
     return seconds * (hw[:, H.DOUBLE] / hw[:, H.CLOCK_HZ])[:, None]
+
+
+def _ends_of_streams(hardware: Floats, problem: Floats, work_s: Floats, gemm: NDArray[np.bool_]) -> Floats:
+    """The same of streams, whose pieces are all alike: the first comes, the last is worked on and leaves."""
+    problem, hw = problem[~gemm], np.broadcast_to(hardware, (len(gemm), len(H)))[~gemm]
+    pieces = stream_pieces(problem)
+    bytes_per_s = hw[:, H.DRAM_BYTES_PER_CYCLE] * hw[:, H.CLOCK_HZ]
+    load, store = (problem[:, column] / pieces / bytes_per_s for column in (C.READ_BYTES, C.WRITE_BYTES))
+    work = work_s[~gemm] / pieces
+    # Beside the first piece another is loaded, beside the last one stored, beside the others both.
+    several = np.maximum(load, work) + (pieces - 2.0) * np.maximum(load + store, work) + np.maximum(store, work) - work
+    seconds: Floats = np.stack([load, np.where(pieces > 1.0, several, 0.0), work + store], axis=1)
+    return seconds * hw[:, H.DOUBLE, None]
 
 
 def _outputs(problem: Floats, mapping: Floats) -> Floats:
@@ -239,13 +255,11 @@ def combine(terms: Floats, double: NDArray[np.bool_]) -> tuple[Floats, Ints]:
     overlapped = np.maximum(chain, beside.max(axis=1))
     apart = chain + beside.sum(axis=1)
     latency = np.where(double, overlapped, apart) + terms[:, Term.REDUCTION]
-    # With overlap only the longest of the parallel parts bounds; a chain that memory holds up stands for memory.
+    # With overlap either the array or the longest beside it bounds, though the chain that it holds up is longer still.
     counted = terms.copy()
-    by_chain = ~double | (chain >= overlapped)
-    held_up = double & by_chain & (terms[:, Term.DRAM] > array)
-    counted[:, [Term.DRAM, Term.VECTOR, Term.UPDATE]] *= ~double[:, None] | (beside >= overlapped[:, None])
-    counted[:, CHAIN] *= (by_chain & ~held_up)[:, None]
-    counted[:, Term.DRAM] = np.where(held_up, terms[:, Term.DRAM], counted[:, Term.DRAM])
+    by_array = ~double | (array >= beside.max(axis=1))
+    counted[:, [Term.DRAM, Term.VECTOR, Term.UPDATE]] *= (~double | ~by_array)[:, None]
+    counted[:, CHAIN] *= by_array[:, None]
     return latency, np.argmax(counted, axis=1).astype(np.int64)
 
 

@@ -52,11 +52,18 @@ def _streams(work: TileWork, rows: np.ndarray, hw: Floats, problem: Floats, mapp
     """Pieces that are all alike."""
     del mapping
     reads, writes = problem[:, C.READ_BYTES], problem[:, C.WRITE_BYTES]
-    pieces = np.maximum(np.ceil(np.maximum(reads, writes) / STREAM_BYTES), 1.0)
+    pieces = stream_pieces(problem)
     work.loops[rows, 0] = pieces
     work.load_bytes[rows] = (reads / pieces)[:, None, None, None, None]
     work.store_bytes[rows] = (writes / pieces)[:, None, None, None]
     work.post_s[rows] = (_elementwise_s(hw, problem) / pieces)[:, None, None, None]
+
+
+def stream_pieces(problem: Floats) -> Floats:
+    """How many pieces streams pass through in."""
+    larger = np.maximum(problem[:, C.READ_BYTES], problem[:, C.WRITE_BYTES])
+    pieces: Floats = np.maximum(np.ceil(larger / STREAM_BYTES), 1.0)
+    return pieces
 
 
 def _elementwise_s(hw: Floats, problem: Floats) -> Floats:
