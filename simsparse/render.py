@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -53,15 +54,49 @@ def times(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}×"
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), gap: int = 2) -> Table:
+class FittedTable(Table):
+    """A table that knows how wide it must be.
+
+    Attributes
+    ----------
+    least : int
+        Characters at which figures are whole and names are cut with an ellipsis.
+    roomy : int
+        Characters at which names are whole, and prose has some room.
+    """
+
+    least: int = 0
+    roomy: int = 0
+
+
+_NAME, _PROSE = 12, 30  # characters that a name keeps, and that prose gets
+
+
+def table(
+    titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), gap: int = 2
+) -> FittedTable:
     """A plain table; cells are taken literally, columns named in `right` hold figures."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
-    for title in titles:
-        figures = title in right
-        made.add_column(Text(title), justify="right" if figures else "left", no_wrap=figures, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
+    made = FittedTable(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+    cells = [[str(cell) for cell in row] for row in rows]
+    for index, title in enumerate(titles):
+        figures, texts = title in right, [title, *(row[index] for row in cells)]
+        made.add_column(Text(title), justify="right" if figures else "left", no_wrap=figures, overflow="ellipsis")
+        widest, word = (
+            max(map(cell_len, texts)),
+            max(cell_len(word) for text in texts for word in (text.split() or ("",))),
+        )
+        made.least += (widest if figures else min(widest, _NAME)) + gap
+        made.roomy += (widest if figures else max(word, min(widest, _PROSE))) + gap
+    for row in cells:
+        made.add_row(*map(Text, row))
     return made
+
+
+def fitting_width(renderable: RenderableType, wanted: int, *, whole_names: bool) -> int:
+    """The `wanted` characters, or as many more as the tables of a renderable need to show figures (and names) whole."""
+    parts = renderable.renderables if isinstance(renderable, Group) else [renderable]
+    tables = [part for part in parts if isinstance(part, FittedTable)]
+    return max([wanted, *(part.roomy if whole_names else part.least for part in tables)])
 
 
 def _cell(value: object) -> str:
@@ -147,9 +182,10 @@ def _spaced(parts: Sequence[RenderableType]) -> Group:
 
 def _terms(result: Result) -> Table:
     """The times that each call's latency is combined from."""
-    names = result.prices.term_names
+    used = np.flatnonzero(result.prices.terms_s.any(axis=0))
+    names = [result.prices.term_names[i] for i in used]
     rows = [
-        (short(call.ops[0]), si(float(result.prices.latency_s[index]), "s"), *(si(float(t), "s") for t in terms))
+        (short(call.ops[0]), si(float(result.prices.latency_s[index]), "s"), *(si(float(t), "s") for t in terms[used]))
         for index, (call, terms) in enumerate(zip(result.plan.calls, result.prices.terms_s, strict=True))
     ]
     return table(("terms of one call", "time", *names), rows, right=("time", *names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,24 @@ class TestSimulate:
         assert "the pattern is not 2:4" in text
         assert "terms of one call" in text
         assert "unverified  memory_bytes" in text
+
+    def test_a_pipe_gets_whole_names_and_units(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        command = ["simulate", "llama-2-7b", "--on", "a100-sxm-80gb", "--phase", "decode", "--verbose"]
+        monkeypatch.delenv("COLUMNS", raising=False)
+        assert main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("post_attention_layernorm  4.") for line in lines) == 1  # terms of one call
+        assert any(line.startswith("layers.*.post_attention_layernorm ") for line in lines)
+        monkeypatch.setenv("COLUMNS", "60")
+        assert main(command) == 0
+        text = capsys.readouterr().out
+        assert re.search(r"post_att\w*… +4\.", text)
+        # Of figures nothing is cut, however narrow it is.
+        figures = re.findall(r"(?<= )[\d.]+ [mµn]?s(?= |$)", text, re.MULTILINE)
+        assert len(figures) > 100
+        assert not re.search(r"[\d ]…", text)
 
     def test_json_is_that_of_python(self, capsys: pytest.CaptureFixture[str]) -> None:
         data = run_json(capsys, *SIMULATE, "--sparsity", "2:4")

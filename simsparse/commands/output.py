@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,10 @@ def emit(report: Report, form: Format | None, output: str | None, pictures: Mapp
     write_files(files)
     if output is None:
         if form is Format.TABLE and sys.stdout.isatty():
-            console(sys.stdout).print(report.table())
+            from simsparse.render import fitting_width
+
+            table, terminal = report.table(), console(sys.stdout)
+            console(sys.stdout, fitting_width(table, terminal.width, whole_names=False)).print(table)
         else:
             sys.stdout.write(_text(report, form))
 
@@ -80,7 +84,11 @@ def _text(report: Report, form: Format) -> str:
         return report.json() + "\n"
     text = io.StringIO(newline="")
     if form is Format.TABLE:
-        console(text, TEXT_WIDTH).print(report.table())
+        from simsparse.render import fitting_width
+
+        table, asked = report.table(), os.environ.get("COLUMNS", "")
+        width = int(asked) if re.fullmatch(r"[1-9]\d{1,3}", asked) else None
+        console(text, fitting_width(table, width or TEXT_WIDTH, whole_names=width is None)).print(table)
         return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
     columns = report.columns()
     writer = csv.writer(text, lineterminator="\n")
