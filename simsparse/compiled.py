@@ -27,9 +27,12 @@ class Compiled(Generic[P, R]):
         The plain function.
     done : int
         Rows done in plain Python so far, by all such functions.
+    options : dict
+        Those of `numba.njit`.
     """
 
     done: ClassVar[int] = 0
+    options: ClassVar[dict[str, object]] = {"cache": True}
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.python = function
@@ -50,7 +53,7 @@ class Compiled(Generic[P, R]):
         if self._machine_code is None:
             from numba import njit
 
-            self._machine_code = njit(cache=True)(self.python)
+            self._machine_code = njit(**self.options)(self.python)
             # Machine code calls no object of this class: from now on the names in the module mean machine code.
             names = self.python.__globals__
             for name, value in list(names.items()):

@@ -1,301 +1,228 @@
-"""Compiled: gating and skipping at storage, lanes left out, nonzeros packed by position."""
+"""Compiled: gating and skipping at storage."""
 
 from __future__ import annotations
 
 from simsparse.dataflow._arrays import (
     NONE,
-    TILE_ROW,
-    WINDOW_ROW,
     ActionCode,
     ActionColumn,
+    Box,
     Count,
     DensityKind,
     Floats,
+    FrameColumn,
     Ints,
     LevelColumn,
     LoopColumn,
+    Note,
+    PerTensor,
     PlaceColumn,
     Question,
+    Row,
     TensorColumn,
-    Total,
-    WordColumn,
 )
-from simsparse.dataflow._dense import kept_inside, kept_outside
-from simsparse.dataflow._formats import has_position
 from simsparse.dataflow._kernel import kernel
-from simsparse.dataflow._occupancy import ask, empty, fullest
+from simsparse.dataflow._lanes import fill, fill_box, times
+from simsparse.dataflow._occupancy import ask, empty
 from simsparse.dataflow.rounding import down, up
 
 
 @kernel
 def window(
-    relevant: int,
-    block_words: float,
-    loops: Ints,
-    n_loops: int,
-    stored: Ints,
-    level: int,
-    t: int,
-    start: Ints,
-    boxes: Ints,
-) -> None:
-    """Fill row 1 of `boxes` with the operations that one access to a tensor at a level serves.
+    relevant: int, block_words: float, loops: Ints, factors: Floats, frame: Ints, level: int, child: int, part: Floats,
+    resident: Floats, innermost: Floats,
+) -> None:  # fmt: skip
+    """Fill `part` with the operations that one access to a tensor at a level serves.
 
     The word stays in the child from one advance of a relevant temporal loop to the next, and is shared by all
     instances that spatial loops over other dimensions reach. Dimensions of the tensor itself are 1, or what a block of
     several words spans.
     """
-    levels = len(stored)
-    for d in range(boxes.shape[1]):
-        boxes[1, d] = 1
-    child = kept_inside(stored, t, level)
-    resident = n_loops
-    if child < levels:
-        resident = 0
-        for i in range(start[child] - 1, -1, -1):
-            if loops[i, LoopColumn.KIND] == 0 and relevant >> loops[i, LoopColumn.DIM] & 1:
-                resident = i + 1
-                break
-    innermost = -1
-    for i in range(n_loops - 1, -1, -1):
+    n_loops = len(loops)
+    inside_all = child == len(frame) - 1
+    fill_box(1.0, part)
+    fill(float(n_loops) if inside_all else 0.0, resident)
+    fill(-1.0, innermost)
+    for i in range(n_loops):
+        if not relevant >> loops[i, LoopColumn.DIM] & 1:
+            continue
+        factor = factors[i]
+        for w in range(len(factor)):
+            innermost[w] = float(i) if factor[w] > 1.0 else innermost[w]
+        if loops[i, LoopColumn.KIND] == 0 and not inside_all and i < frame[child, FrameColumn.START]:
+            for w in range(len(factor)):
+                resident[w] = i + 1.0 if factor[w] > 1.0 else resident[w]
+    for i in range(n_loops):
         if relevant >> loops[i, LoopColumn.DIM] & 1:
-            innermost = max(i, innermost)
-        elif i >= (resident if loops[i, LoopColumn.KIND] == 0 else start[level]):
-            boxes[1, loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-    if innermost >= 0 and block_words > 1.0:
-        boxes[1, loops[innermost, LoopColumn.DIM]] = min(loops[innermost, LoopColumn.FACTOR], int(block_words))
+            continue
+        factor, extent = factors[i], part[loops[i, LoopColumn.DIM]]
+        if loops[i, LoopColumn.KIND] == 0:
+            for w in range(len(factor)):
+                extent[w] *= factor[w] if i >= resident[w] else 1.0
+        elif i >= frame[level, FrameColumn.START]:
+            times(factor, extent)
+    if block_words > 1.0:
+        for w in range(len(innermost)):
+            if innermost[w] >= 0.0:
+                i = int(innermost[w])
+                part[loops[i, LoopColumn.DIM], w] = min(factors[i, w], float(int(block_words)))
 
 
 @kernel
 def dead(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, keys: Ints, answers: Floats,
-    missing: Ints, n_missing: Ints, loops: Ints, n_loops: int, stored: Ints, level: int, t: int, on: int, start: Ints,
-    boxes: Ints,
-) -> float:  # fmt: skip
-    """Fraction of the accesses to a tensor that serve only operations in which some tensor of `on` is zero."""
-    block = store[level, LevelColumn.BLOCK_WORDS]
-    window(tensors[t, TensorColumn.RELEVANT], block, loops, n_loops, stored, level, t, start, boxes)
+    missing: Ints, n_missing: Ints, loops: Ints, factors: Floats, level: int, t: int, on: int, frame: Ints,
+    part: Floats, rows: Floats,
+) -> None:  # fmt: skip
+    """Fraction of the accesses to a tensor that serve only operations where some tensor of `on` is zero: `Row.DEAD`."""
+    block, child = store[level, LevelColumn.BLOCK_WORDS], frame[level, FrameColumn.OUTER + len(tensors) + t]
+    window(
+        tensors[t, TensorColumn.RELEVANT], block, loops, factors, frame, level, child, part, rows[Row.RESIDENT],
+        rows[Row.INNERMOST],
+    )  # fmt: skip
+    out, lost = rows[Row.DEAD], rows[Row.EMPTY]
     compressed = places[level, t, PlaceColumn.COMPRESSED]
     measured = False
-    live = 1.0
+    fill(1.0, out)
     for c in range(len(tensors)):
         if on >> c & 1:
             measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
-            live *= 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, WINDOW_ROW)
+            empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, part, lost)
+            for w in range(len(out)):
+                out[w] *= 1.0 - lost[w]
     joint = compressed != 0 and tensors[t, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
     if measured and (joint or on & (on - 1) != 0):
-        everything = (1 << boxes.shape[1]) - 1
-        at = ask(keys, missing, n_missing, Question.LIVE, t, on, compressed, boxes, WINDOW_ROW, everything)
-        live = answers[at, 0] if at >= 0 else 1.0
-    return 1.0 - live
+        everything = (1 << len(part)) - 1
+        for w in range(len(out)):
+            at = ask(keys, missing, n_missing, Question.LIVE, t, on, compressed, part, everything, w)
+            out[w] = answers[at, 0] if at >= 0 else 1.0
+    for w in range(len(out)):
+        out[w] = 1.0 - out[w]
 
 
 @kernel
 def save(
-    places: Ints, level: int, t: int, output: int, fraction: float, state: int, rounding: int, counts: Floats,
+    places: Ints, level: int, t: int, output: int, fraction: Floats, state: int, rounding: int, counts: Floats,
     metadata: Floats,
 ) -> None:  # fmt: skip
     """Move a fraction of the accesses from the actual ones to the gated (1) or skipped (2); 0: they vanish.
 
     Those that vanish take the fills with them: a level outside no longer sends the words.
     """
-    before = counts[level, t, Count.ACTUAL_UPDATES]
-    for action in range(3):
-        if action == 1 and state != 0:
+    reductions = counts[level, t, Count.REDUCTIONS]
+    for access in range(3):
+        if access == 1 and state != 0:
             continue
-        at = Count.ACTUAL_READS + action
-        moved = counts[level, t, at] * fraction
-        moved = up(moved, rounding) if t == output and action == 0 and state != 0 else down(moved, rounding)
-        moved = min(moved, counts[level, t, at])
-        counts[level, t, at] -= moved
-        if state > 0:
-            counts[level, t, at + 3 * state] += moved
+        actual = counts[level, t, Count.ACTUAL_READS + access]
+        saved = counts[level, t, Count.ACTUAL_READS + 3 * state + access]
+        raised = t == output and access == 0 and state != 0
+        for w in range(len(fraction)):
+            before = actual[w]
+            moved = before * fraction[w]
+            moved = min(up(moved, rounding) if raised else down(moved, rounding), before)
+            actual[w] = before - moved
+            if state > 0:
+                saved[w] += moved
+            if access == 2 and before > 0.0:
+                reductions[w] = up(reductions[w] * actual[w] / before, rounding)
         for r in range(places[level, t, PlaceColumn.N_RANKS]):
             for part in range(2):
-                moved = down(metadata[level, t, r, 0, action, part] * fraction, rounding)
-                metadata[level, t, r, 0, action, part] -= moved
-                if state > 0:
-                    metadata[level, t, r, state, action, part] += moved
-    if before > 0.0:
-        left = counts[level, t, Count.REDUCTIONS] * counts[level, t, Count.ACTUAL_UPDATES] / before
-        counts[level, t, Count.REDUCTIONS] = up(left, rounding)
+                held = metadata[level, t, r, 0, access, part]
+                idle = metadata[level, t, r, state, access, part]
+                for w in range(len(fraction)):
+                    moved = down(held[w] * fraction[w], rounding)
+                    held[w] -= moved
+                    if state > 0:
+                        idle[w] += moved
 
 
 @kernel
-def acting_level(stored: Ints, t: int, level: int) -> int:
+def acting_level(stored: Ints, frame: Ints, t: int, level: int) -> int:
     """Where an action on a tensor takes place: at the level, or at the next one outside that keeps the tensor."""
-    return level if stored[level, t] != 0 else kept_outside(stored, t, level)
+    return level if stored[level, t] != 0 else frame[level, FrameColumn.OUTER + t]
+
+
+@kernel
+def choose(
+    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
+    answers: Floats, missing: Ints, n_missing: Ints, loops: Ints, factors: Floats, stored: Ints, level: int, first: int,
+    last: int, frame: Ints, part: Floats, notes: Ints, rows: Floats, counts: Floats,
+) -> None:  # fmt: skip
+    """Which option of an action saves most energy, in `Note.CHOICE`, and the fraction it saves, in `Row.BEST`."""
+    choice, saving, best, fraction = notes[Note.CHOICE], rows[Row.SAVING], rows[Row.BEST], rows[Row.DEAD]
+    fill(-1.0, saving)
+    for k in range(first, last):
+        t = actions[k, ActionColumn.TARGET]
+        at = acting_level(stored, frame, t, actions[k, ActionColumn.LEVEL])
+        if at != level or actions[k, ActionColumn.CODE] > ActionCode.SKIP:
+            continue
+        dead(
+            tensors, words, axes, odds, store, places, keys, answers, missing, n_missing, loops, factors, at, t,
+            actions[k, ActionColumn.ON], frame, part, rows,
+        )  # fmt: skip
+        price = store[at, LevelColumn.CHARGES] / store[at, LevelColumn.BLOCK_WORDS]
+        held = counts[at, t, Count.OCCUPANCY_MEAN]
+        for w in range(len(choice)):
+            gain = price * held[w] * fraction[w]
+            better = gain > saving[w]
+            saving[w] = gain if better else saving[w]
+            best[w] = fraction[w] if better else best[w]
+            choice[w] = k if better else choice[w]
+
+
+@kernel
+def take(
+    places: Ints, level: int, t: int, output: int, k: int, code: int, rounding: int, per_tensor: Floats, notes: Ints,
+    rows: Floats, counts: Floats, metadata: Floats,
+) -> None:  # fmt: skip
+    """Take an option in the lanes that chose it; what a level outside saves already is not saved again."""
+    saved, own = per_tensor[PerTensor.SAVED, t], per_tensor[PerTensor.OWN, t]
+    choice, best, fraction = notes[Note.CHOICE], rows[Row.BEST], rows[Row.FRACTION]
+    for w in range(len(fraction)):
+        taken = best[w] if choice[w] == k else 0.0
+        own[w] = max(own[w], taken)
+        rest = 1.0 - saved[w]
+        fraction[w] = max(0.0, 1.0 - (1.0 - taken) / rest) if rest > 0.0 else 0.0
+    save(places, level, t, output, fraction, 1 + code, rounding, counts, metadata)
 
 
 @kernel
 def gate_and_skip(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
-    rounding: int,
-    start: Ints, boxes: Ints, saved: Floats, counts: Floats, metadata: Floats,
+    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, factors: Floats, stored: Ints,
+    rounding: int, frame: Ints, boxes: Floats, per_tensor: Floats, notes: Ints, rows: Floats, counts: Floats,
+    metadata: Floats,
 ) -> None:  # fmt: skip
-    """Gating and skipping at storage; a level inside loses what a level outside no longer sends.
-
-    Row 0 of `saved` is the fraction that each tensor has lost outside of a level, row 1 that at the level.
-    """
+    """Gating and skipping at storage; a level inside loses what a level outside no longer sends."""
     levels, n_tensors = stored.shape
-    for t in range(n_tensors):
-        saved[0, t] = saved[1, t] = 0.0
+    acted = 0  # tensors that an action at a level outside has met
+    fill_box(0.0, per_tensor[PerTensor.SAVED])
     for level in range(levels):
+        fill_box(0.0, per_tensor[PerTensor.OWN])
         for t in range(n_tensors):
-            if stored[level, t] != 0 and saved[0, t] > 0.0:
-                save(places, level, t, output, saved[0, t], NONE, rounding, counts, metadata)
-        k = 0
-        while k < len(actions):
-            best, best_saving, best_dead = -1, -1.0, 0.0
-            after = k
+            if stored[level, t] != 0 and acted >> t & 1:
+                save(places, level, t, output, per_tensor[PerTensor.SAVED, t], NONE, rounding, counts, metadata)
+        first = 0
+        while first < len(actions):
+            last = first + 1
             while (
-                after < len(actions)
-                and actions[after, ActionColumn.LEVEL] == actions[k, ActionColumn.LEVEL]
-                and actions[after, ActionColumn.GROUP] == actions[k, ActionColumn.GROUP]
+                last < len(actions)
+                and actions[last, ActionColumn.LEVEL] == actions[first, ActionColumn.LEVEL]
+                and actions[last, ActionColumn.GROUP] == actions[first, ActionColumn.GROUP]
             ):
-                t = actions[after, ActionColumn.TARGET]
-                at = acting_level(stored, t, actions[after, ActionColumn.LEVEL])
-                if at == level and actions[after, ActionColumn.CODE] <= ActionCode.SKIP:
-                    fraction = dead(
-                        tensors, words, axes, odds, store, places, keys, answers, missing, n_missing, loops, n_loops,
-                        stored,
-                        at, t, actions[after, ActionColumn.ON], start, boxes,
-                    )  # fmt: skip
-                    price = store[at, LevelColumn.CHARGES] / store[at, LevelColumn.BLOCK_WORDS]
-                    saving = price * counts[at, t, Count.OCCUPANCY_MEAN] * fraction
-                    if saving > best_saving:
-                        best, best_saving, best_dead = after, saving, fraction
-                after += 1
-            if best >= 0:
-                t = actions[best, ActionColumn.TARGET]
-                rest = 1.0 - saved[0, t]
-                fraction = max(0.0, 1.0 - (1.0 - best_dead) / rest) if rest > 0.0 else 0.0
-                state = 1 + actions[best, ActionColumn.CODE]
-                save(places, level, t, output, fraction, state, rounding, counts, metadata)
-                saved[1, t] = max(saved[1, t], best_dead)
-            k = after
+                last += 1
+            choose(
+                tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, loops, factors,
+                stored, level, first, last, frame, boxes[Box.PART], notes, rows, counts,
+            )  # fmt: skip
+            for k in range(first, last):
+                t, code = actions[k, ActionColumn.TARGET], actions[k, ActionColumn.CODE]
+                if code <= ActionCode.SKIP and level == acting_level(stored, frame, t, actions[k, ActionColumn.LEVEL]):
+                    acted |= 1 << t
+                    take(places, level, t, output, k, code, rounding, per_tensor, notes, rows, counts, metadata)
+            first = last
         for t in range(n_tensors):
-            saved[0, t] = max(saved[0, t], saved[1, t])
-            saved[1, t] = 0.0
-
-
-@kernel
-def spatial_conditions(actions: Ints, level: int) -> int:
-    """Bit mask of the tensors whose zeros leave lanes out at a level."""
-    on = 0
-    for k in range(len(actions)):
-        if actions[k, ActionColumn.LEVEL] == level and actions[k, ActionColumn.CODE] == ActionCode.SKIP_SPATIAL:
-            on |= actions[k, ActionColumn.ON]
-    return on
-
-
-@kernel
-def skip_lanes(
-    tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats,
-    missing: Ints, n_missing: Ints, loops: Ints, stored: Ints, rounding: int, extents: Ints, start: Ints,
-    spatial_start: Ints, instances: Floats, boxes: Ints, counts: Floats, totals: Floats,
-) -> int:  # fmt: skip
-    """Spatial skipping: instances under a spatial loop over zeros are not there. Gives the tensors whose zeros count.
-
-    As many lanes are kept as the fullest fiber needs, and on average those of nonzero sub-tiles are busy.
-    """
-    levels, n_tensors = stored.shape
-    used = 0
-    shrink_max, shrink_mean = 1.0, 1.0
-    for level in range(levels):
-        if used != 0:
-            for t in range(n_tensors):
-                counts[level, t, Count.INSTANCES_MAX] = instances[level] * shrink_max
-                # What is compressed itself has lost its empty tiles by leaving lanes out, once.
-                whole = instances[level] if used >> t & 1 else counts[level, t, Count.INSTANCES_MEAN]
-                counts[level, t, Count.INSTANCES_MEAN] = whole * shrink_mean
-        on = spatial_conditions(actions, level)
-        if on == 0:
-            continue
-        x, y, dense_x, dense_y = 1.0, 1.0, 1.0, 1.0
-        done = 0
-        for d in range(boxes.shape[1]):
-            boxes[0, d] = extents[level + 1, d]
-        for i in range(start[level + 1] - 1, spatial_start[level] - 1, -1):
-            d, factor = loops[i, LoopColumn.DIM], loops[i, LoopColumn.FACTOR]
-            most = float(factor)
-            for c in range(n_tensors):
-                source = kept_outside(stored, c, level + 1)
-                if not on >> c & 1 or not tensors[c, TensorColumn.RELEVANT] >> d & 1 or source < 0:
-                    continue
-                if places[source, c, PlaceColumn.COMPRESSED] == 0:
-                    continue
-                if not done >> c & 1:
-                    # The innermost loop says which sub-tiles are nonzero; outer ones contain them.
-                    shrink_mean *= 1.0 - empty(
-                        tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, TILE_ROW
-                    )
-                boxes[0, d] *= factor
-                most = min(most, fullest(tensors, words, axes, keys, answers, missing, n_missing, c, boxes, TILE_ROW))
-                boxes[0, d] //= factor
-                done |= 1 << c
-            boxes[0, d] *= factor
-            if loops[i, LoopColumn.KIND] == 1:
-                x, dense_x = x * most, dense_x * factor
-            else:
-                y, dense_y = y * most, dense_y * factor
-        used |= done
-        shrink_max *= down(x, rounding) * down(y, rounding) / (dense_x * dense_y)
-    totals[Total.INSTANCES_MAX] = instances[levels] * shrink_max
-    totals[Total.INSTANCES_MEAN] = instances[levels] * shrink_mean
-    return used
-
-
-@kernel
-def skip_positions(
-    tensors: Ints, words: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats, missing: Ints,
-    n_missing: Ints, output: int, loops: Ints, stored: Ints, rounding: int, extents: Ints, start: Ints,
-    spatial_start: Ints, rounds: Floats, counts: Floats, totals: Floats,
-) -> int:  # fmt: skip
-    """Skipping by position: nonzeros of a tile are packed into as many lanes as the level has over the tensor.
-
-    A tile with n nonzeros takes ⌈n/S⌉ rounds of S lanes; other operands are read once a round. Row 0 of `rounds` holds
-    rounds over dense ones. Gives the tensors whose zeros are packed away.
-    """
-    levels, n_tensors = stored.shape
-    used = 0
-    for level in range(levels):
-        here = 0
-        for x in range(n_tensors):
-            rounds[0, x] = 1.0
-            if stored[level, x] == 0 or not has_position(actions, level, x):
-                continue
-            here |= 1 << x
-            if places[level, x, PlaceColumn.COMPRESSED] == 0:
-                continue
-            relevant = tensors[x, TensorColumn.RELEVANT]
-            lanes = 1
-            for i in range(spatial_start[level], start[level + 1]):
-                if relevant >> loops[i, LoopColumn.DIM] & 1:
-                    lanes *= loops[i, LoopColumn.FACTOR]
-            at = ask(keys, missing, n_missing, Question.LANES, x, lanes, NONE, extents, level, relevant)
-            if at < 0:
-                continue
-            outer = kept_outside(stored, x, level)
-            sent = outer >= 0 and places[outer, x, PlaceColumn.COMPRESSED] != 0
-            rounds[0, x] = answers[at, 0 if sent else 1] / (counts[level, x, Count.TILE] / lanes)
-            busy = answers[at, 2]
-            if rounding == 0 and answers[at, 1] > 0.0:
-                # Nonzeros over rounds; the reference has the mean over tiles of that ratio instead.
-                busy = counts[level, x, Count.TILE] * words[x, WordColumn.DENSITY] / answers[at, 1]
-            totals[Total.INSTANCES_MEAN] *= busy / lanes
-        used |= here
-        if here == 0:
-            continue
-        for x in range(n_tensors):
-            if stored[level, x] == 0 or x == output:
-                continue
-            reads = counts[level, x, Count.READS]
-            if places[level, x, PlaceColumn.COMPRESSED] != 0:
-                reads *= words[x, WordColumn.DENSITY]
-            for y in range(n_tensors):
-                if y != x and here >> y & 1:
-                    reads *= rounds[0, y]
-            counts[level, x, Count.ACTUAL_READS] = up(reads, rounding)
-    return used
+            if acted >> t & 1:
+                saved, own = per_tensor[PerTensor.SAVED, t], per_tensor[PerTensor.OWN, t]
+                for w in range(len(saved)):
+                    saved[w] = max(saved[w], own[w])

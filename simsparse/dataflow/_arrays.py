@@ -2,6 +2,10 @@
 
 Sizes: T tensors, D dimensions, A axes of a tensor, L storage levels (outermost first; level L is the compute),
 R ranks of a format, n loops of a mapping. Sets of dimensions and of tensors are bit masks.
+
+Mappings are evaluated W at a time, in lanes: they share the order of their loops and what is kept where, and differ in
+factors. The last axis of an array is the lane wherever a W stands in its shape, so that inner loops run over contiguous
+numbers. A single mapping is one lane. Compiled functions take arrays, never tuples of them: passing those is slow.
 """
 
 from __future__ import annotations
@@ -16,19 +20,17 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 # Whole numbers that compiled functions are called with; Python's own would have each compiled once for every value.
-TILE_ROW, WINDOW_ROW = cast(int, np.int64(0)), cast(int, np.int64(1))  # rows of `Scratch.boxes`
 NONE = cast(int, np.int64(0))
 # P(empty) below this changes no count.
 NEVER = 1e-18
 
 
 class LoopColumn(IntEnum):
-    """Columns of a loop of a mapping; loops stand outermost first, in a level temporal before spatial."""
+    """Columns of a loop of a nest; loops stand outermost first, in a level temporal before spatial."""
 
     LEVEL = 0
     DIM = 1
-    FACTOR = 2
-    KIND = 3
+    KIND = 2
 
 
 class LoopKind(IntEnum):
@@ -217,31 +219,102 @@ class Asked(NamedTuple):
     n_missing: Ints  # (1,)
 
 
-class Scratch(NamedTuple):
-    """Work space of one mapping."""
+class Nest(NamedTuple):
+    """Mappings of one loop order. A loop with a factor of 1 counts as absent."""
 
-    extents: Ints  # (L + 1, D) of the loops at a level and inside
-    start: Ints  # (L + 1,) first loop at a level or inside
-    spatial_start: Ints  # (L,) first spatial loop of a level
-    step: Ints  # (n,) what an advance of a loop adds to its dimension
-    outside: Floats  # (n + 1,) product of the temporal factors outside a loop
-    instances: Floats  # (L + 1,) product of the spatial factors outside a level
-    boxes: Ints  # (2, D)
-    shift: Ints  # (D,)
-    own: Ints  # (n,)
-    firsts: Ints  # (R,) first and last loop of a rank
-    lasts: Ints
-    fibers: Floats  # (L, T, R) coordinates of a fiber of a rank
-    spans: Ints  # (L, T, R, D) tile that a rank spans
-    belows: Ints  # (L, T, R, D) tile under one coordinate
-    saved: Floats  # (2, T)
+    loops: Ints  # (n, 3) `LoopColumn`
+    factors: Floats  # (n, W)
+    stored: Ints  # (L, T) `Stored`
+
+
+class FrameColumn(IntEnum):
+    """Columns of what a loop order says about a level; then the next level outside that keeps each tensor (or -1),
+    and the next one inside (or L)."""
+
+    START = 0  # first loop at the level or inside
+    SPATIAL_START = 1  # first spatial loop of the level
+    OUTER = 2
+
+
+class Box(IntEnum):
+    """Rows of `Scratch.boxes`."""
+
+    SHIFT = 0
+    BOX = 1
+    PART = 2  # operations that an access serves
+    WINDOWS = 3
+
+
+class PerTensor(IntEnum):
+    """Rows of `Scratch.per_tensor`."""
+
+    SAVED = 0  # fraction that is lost to an action at a level outside
+    OWN = 1  # the same, to an action at this level
+    ROUNDS = 2  # rounds over dense rounds, by skipping of positions
+    LIVE = 3  # fraction of the operations that the zeros of a tensor leave
+
+
+class Note(IntEnum):
+    """Rows of `Scratch.notes`: bit masks of tensors, and the option of an action that is taken."""
+
+    PACKED = 0  # tensors whose zeros are packed away
+    DECIDING = 1  # tensors whose zeros decide which operations are left
+    CHOICE = 2
+
+
+class Row(IntEnum):
+    """Rows of `Scratch.rows`; those that a function does not fill itself are said in its description."""
+
+    VOLUME = 0
+    EMPTY = 1
+    ARRIVES = 2  # P(a tile is sent at all)
+    KEPT = 3
+    DEAD = 4
+    SAVING = 5
+    BEST = 6
+    FRACTION = 7
+    SPAN_EMPTY = 8
+    BELOW_EMPTY = 9
+    ABOVE = 10
+    RESIDENT = 11
+    INNERMOST = 12
+    LIVE = 13
+    MOST = 14  # share of the instances that are left, at most and in the mean
+    MEAN = 15
+    READS = 16
+    WRITES = 17
+    READ_BITS = 18
+    WRITE_BITS = 19
+    BITS = 20
+
+
+class Scratch(NamedTuple):
+    """Work space, and intermediate results that stages hand on."""
+
+    frame: Ints  # (L + 1, 2 + 2 T) `FrameColumn`
+    extents: Floats  # (L + 1, D, W) of the loops at a level and inside
+    step: Floats  # (n, W) what an advance of a loop adds to its dimension
+    outside: Floats  # (n + 1, W) product of the temporal factors outside a loop
+    instances: Floats  # (L + 1, W) product of the spatial factors outside a level
+    delivered: Floats  # (L + 1, T, W) words that an instance receives
+    boxes: Floats  # (4, D, W) `Box`
+    fibers: Floats  # (L, T, R, W) coordinates of a fiber of a rank
+    spans: Floats  # (L, T, R, D, W) tile that a rank spans
+    belows: Floats  # (L, T, R, D, W) tile under one coordinate
+    own: Ints  # (n + 1,)
+    ends: Ints  # (R, 2) outermost and innermost loop of a rank
+    per_tensor: Floats  # (4, T, W) `PerTensor`
+    notes: Ints  # (3, W) `Note`
+    ranks: Floats  # (R, 2, W) metadata and payload words of a tile
+    rows: Floats  # (21, W) `Row`
+    alone: Floats  # (L + 1, W) 1 where a level has no room to load its next tiles ahead
 
 
 class Counts(NamedTuple):
-    """Results of one mapping."""
+    """Results; without the axis of lanes for a single mapping."""
 
-    counts: Floats  # (L, T, len(Count))
-    metadata: Floats  # (L, T, R, 3, 3, 2) actual, gated, skipped; read, fill, update; metadata, payload
-    metadata_max: Floats  # (L, T, R, 2) of the fullest tile
-    levels: Floats  # (L + 1, 2) cycles, slowdown
-    totals: Floats  # (len(Total),)
+    counts: Floats  # (L, T, len(Count), W)
+    metadata: Floats  # (L, T, R, 3, 3, 2, W) actual, gated, skipped; read, fill, update; metadata, payload
+    metadata_max: Floats  # (L, T, R, 2, W) of the fullest tile
+    levels: Floats  # (L + 1, 2, W) cycles, slowdown
+    totals: Floats  # (len(Total), W)

@@ -1,275 +1,228 @@
-"""Compiled: computes, energy and cycles from the counts, and `evaluate`, which does all of it for one mapping."""
+"""Compiled: energy and cycles from the counts, and `evaluate`, which does all of it for mappings of one loop order."""
 
 from __future__ import annotations
 
 import math
 
-from simsparse.dataflow._actions import acting_level, gate_and_skip, skip_lanes, skip_positions, window
+from simsparse.dataflow._actions import gate_and_skip
 from simsparse.dataflow._arrays import (
-    NONE,
-    TILE_ROW,
-    WINDOW_ROW,
-    ActionCode,
-    ActionColumn,
-    ComputeColumn,
     Count,
-    DensityKind,
     Floats,
+    FrameColumn,
     Ints,
     LevelColumn,
+    Note,
     PlaceColumn,
-    Question,
-    TensorColumn,
+    Row,
+    Stored,
     Total,
-    WordColumn,
 )
-from simsparse.dataflow._dense import dense_counts, kept_inside, kept_outside, survey
+from simsparse.dataflow._dense import dense_counts, survey
 from simsparse.dataflow._formats import compress
 from simsparse.dataflow._kernel import kernel
-from simsparse.dataflow._occupancy import ask, empty
-from simsparse.dataflow.rounding import down, six_digits, up
-
-
-@kernel
-def has_metadata(places: Ints, stored: Ints, t: int) -> bool:
-    """Whether the compute is told where a tensor is zero."""
-    innermost = kept_outside(stored, t, len(stored))
-    return innermost >= 0 and bool(places[innermost, t, PlaceColumn.COMPRESSED] != 0)
-
-
-@kernel
-def live_operations(
-    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
-    rounding: int,
-    packed: int, start: Ints, boxes: Ints,
-) -> tuple[float, int]:  # fmt: skip
-    """Fraction of the operations that are left by what is skipped on the way, and the tensors whose zeros decide it.
-
-    What skips are actions at storage, lanes and positions.
-    """
-    live, deciding = 1.0, NONE
-    measured = False
-    dims = boxes.shape[1]
-    for d in range(dims):
-        boxes[0, d] = 1
-    for c in range(len(tensors)):
-        part_live = 1.0
-        if packed >> c & 1 and has_metadata(places, stored, c):
-            part_live = words[c, WordColumn.DENSITY]
-            deciding |= 1 << c
-        for k in range(len(actions)):
-            target = actions[k, ActionColumn.TARGET]
-            if (
-                actions[k, ActionColumn.CODE] > ActionCode.SKIP
-                or target == output
-                or not actions[k, ActionColumn.ON] >> c & 1
-            ):
-                continue
-            level = acting_level(stored, target, actions[k, ActionColumn.LEVEL])
-            block = store[level, LevelColumn.BLOCK_WORDS]
-            window(tensors[target, TensorColumn.RELEVANT], block, loops, n_loops, stored, level, target, start, boxes)
-            left = 1.0 - empty(tensors, words, axes, odds, keys, answers, missing, n_missing, c, boxes, WINDOW_ROW)
-            if tensors[c, TensorColumn.DENSITY_KIND] != DensityKind.ASKED:
-                left = six_digits(left, rounding)
-            if left <= part_live:
-                part_live = left
-                # Dimensions that tensors share are single in every window, so that one box holds all windows.
-                for d in range(dims):
-                    if tensors[c, TensorColumn.RELEVANT] >> d & 1:
-                        boxes[0, d] = boxes[1, d]
-            deciding |= 1 << c
-        if deciding >> c & 1:
-            measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
-        live *= part_live
-    if measured and deciding & (deciding - 1) != 0:
-        at = ask(keys, missing, n_missing, Question.PAIRS, NONE, deciding, NONE, boxes, TILE_ROW, (1 << dims) - 1)
-        live = answers[at, 0] if at >= 0 else live
-    return live, deciding
-
-
-@kernel
-def compute_counts(
-    tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, actions: Ints, compute: Floats,
-    keys: Ints, answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, n_loops: int, stored: Ints,
-    rounding: int, packed: int, start: Ints, total: float, boxes: Ints, totals: Floats,
-) -> None:  # fmt: skip
-    """Operations: all, done, gated, skipped; those that never reach the compute are none of them."""
-    both, told, neither, operands, present = 1.0, 0, 1.0, NONE, 0.0
-    measured, all_dense = False, True
-    for c in range(len(tensors)):
-        if c == output:
-            continue
-        operands |= 1 << c
-        present += words[c, WordColumn.DENSITY]
-        both *= six_digits(words[c, WordColumn.DENSITY], rounding)
-        all_dense = all_dense and tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.DENSE
-        measured = measured or tensors[c, TensorColumn.DENSITY_KIND] == DensityKind.ASKED
-        if has_metadata(places, stored, c):
-            told |= 1 << c
-            neither *= 1.0 - six_digits(words[c, WordColumn.DENSITY], rounding)
-        else:
-            neither = 0.0
-    live, deciding = 1.0, 0
-    if not all_dense:
-        live, deciding = live_operations(
-            tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops,
-            n_loops,
-            stored, rounding, packed, start, boxes,
-        )  # fmt: skip
-        if measured:
-            # Relevant to no dimension: the box does not matter.
-            at = ask(keys, missing, n_missing, Question.PAIRS, NONE, operands, NONE, boxes, TILE_ROW, NONE)
-            both = answers[at, 0] if at >= 0 else both
-            neither = 0.0 if neither == 0.0 else 1.0 - present + both
-        if deciding == 0:
-            live = 1.0 - neither
-    idle = max(0.0, live - both) * total  # operations with a zero operand that are left
-    skipped = idle if compute[ComputeColumn.SKIPS] != 0.0 and told != 0 else 0.0
-    gated = idle - skipped if compute[ComputeColumn.GATES] != 0.0 else 0.0
-    absent = total * (1.0 - live)
-    if rounding != 0:
-        absent = float(math.floor(absent))
-    totals[Total.COMPUTES] = total
-    totals[Total.SKIPPED] = down(skipped, rounding)
-    totals[Total.GATED] = down(gated, rounding)
-    totals[Total.ACTUAL] = total - totals[Total.SKIPPED] - totals[Total.GATED] - absent
-    busy = 0.0
-    if totals[Total.INSTANCES_MEAN] > 0.0:
-        busy = (totals[Total.ACTUAL] + totals[Total.GATED]) / totals[Total.INSTANCES_MEAN]
-    totals[Total.COMPUTE_CYCLES] = up(busy, rounding)
-    energy = 0.0
-    for state in range(3):
-        energy += totals[Total.ACTUAL + state] * compute[ComputeColumn.ACTUAL_PJ + state]
-    totals[Total.COMPUTE_ENERGY_PJ] = energy
+from simsparse.dataflow._lane_skipping import skip_lanes, skip_positions
+from simsparse.dataflow._lanes import copy, fill, times
+from simsparse.dataflow._operations import compute_counts
+from simsparse.dataflow.rounding import down, up
 
 
 @kernel
 def metadata_bits(
-    rank_bits: Floats, level: int, t: int, ranks: int, state: int, action: int, metadata: Floats
-) -> float:
-    """Bits of metadata and payloads that an action moves."""
-    bits = 0.0
+    rank_bits: Floats, level: int, t: int, ranks: int, state: int, access: int, metadata: Floats, out: Floats
+) -> None:
+    """Bits of metadata and payloads that an access moves."""
+    fill(0.0, out)
     for r in range(ranks):
         for part in range(2):
-            bits += metadata[level, t, r, state, action, part] * rank_bits[level, t, r, part]
-    return bits
+            width, held = rank_bits[level, t, r, part], metadata[level, t, r, state, access, part]
+            if width > 0.0:
+                for w in range(len(out)):
+                    out[w] += held[w] * width
 
 
 @kernel
 def storage_cost(
-    store: Floats, places: Ints, rank_bits: Floats, stored: Ints, level: int, t: int, rounding: int, counts: Floats,
-    metadata: Floats,
+    store: Floats, places: Ints, rank_bits: Floats, states: int, level: int, t: int, rounding: int, frame: Ints,
+    rows: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
     """Energy of all instances, vector access by vector access; words of the average one that take bandwidth.
 
-    Gated accesses take their cycle, skipped ones do not.
+    Gated accesses take their cycle, skipped ones do not. Only the first `states` of actual, gated, skipped occur.
     """
-    ranks = places[level, t, PlaceColumn.N_RANKS]
+    ranks, bits = places[level, t, PlaceColumn.N_RANKS], rows[Row.BITS]
     block, width = store[level, LevelColumn.BLOCK_WORDS], store[level, LevelColumn.METADATA_WIDTH_BITS]
-    energy = 0.0
-    read_words, write_words, read_bits, write_bits = 0.0, 0.0, 0.0, 0.0
-    for state in range(3):
-        for action in range(3):
-            at = 3 * state + action
-            words = counts[level, t, Count.ACTUAL_READS + at]
-            bits = metadata_bits(rank_bits, level, t, ranks, state, action, metadata) if ranks > 0 else 0.0
-            if words > 0.0:
-                energy += up(words / block, rounding) * store[level, LevelColumn.CHARGES + at]
-            if bits > 0.0 and width > 0.0:
-                energy += up(bits / width, rounding) * store[level, LevelColumn.METADATA_CHARGES + at]
-            if state == 2:
-                continue
-            if action == 0:
-                read_words, read_bits = read_words + words, read_bits + bits
+    energy, mean = counts[level, t, Count.ENERGY_PJ], counts[level, t, Count.INSTANCES_MEAN]
+    read_bits, write_bits = rows[Row.READ_BITS], rows[Row.WRITE_BITS]
+    fill(0.0, energy)
+    fill(0.0, counts[level, t, Count.READ_WORDS])
+    fill(0.0, counts[level, t, Count.WRITE_WORDS])
+    if ranks > 0:
+        fill(0.0, read_bits)
+        fill(0.0, write_bits)
+    for state in range(states):
+        for access in range(3):
+            at = 3 * state + access
+            moved, price = counts[level, t, Count.ACTUAL_READS + at], store[level, LevelColumn.CHARGES + at]
+            carried = counts[level, t, Count.READ_WORDS if access == 0 else Count.WRITE_WORDS]
+            if block == 1.0 and rounding == 0:
+                for w in range(len(energy)):
+                    energy[w] += moved[w] * price
             else:
-                write_words, write_bits = write_words + words, write_bits + bits
-    mean = counts[level, t, Count.INSTANCES_MEAN]
-    outer = kept_outside(stored, t, level)
+                for w in range(len(energy)):
+                    energy[w] += up(moved[w] / block, rounding) * price
+            if state < 2:
+                for w in range(len(energy)):
+                    carried[w] += moved[w]
+            if ranks == 0:
+                continue
+            metadata_bits(rank_bits, level, t, ranks, state, access, metadata, bits)
+            if width > 0.0:
+                price = store[level, LevelColumn.METADATA_CHARGES + at]
+                for w in range(len(energy)):
+                    energy[w] += up(bits[w] / width, rounding) * price
+            carried_bits = read_bits if access == 0 else write_bits
+            if state < 2:
+                for w in range(len(energy)):
+                    carried_bits[w] += bits[w]
+    outer = frame[level, FrameColumn.OUTER + t]
     if outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0 and places[level, t, PlaceColumn.COMPRESSED] == 0:
-        energy += counts[level, t, Count.ACTUAL_FILLS] * store[level, LevelColumn.DECOMPRESSION_CHARGE]
-        share = counts[outer, t, Count.INSTANCES_MEAN] / mean if mean > 0.0 else 0.0
-        energy += counts[outer, t, Count.ACTUAL_UPDATES] * share * store[level, LevelColumn.COMPRESSION_CHARGE]
-    counts[level, t, Count.ENERGY_PJ] = energy * mean
-    busy = mean / counts[level, t, Count.INSTANCES_MAX]
-    bits_of_word = store[level, LevelColumn.WORD_BITS]
-    counts[level, t, Count.READ_WORDS] = up((read_words + down(read_bits / bits_of_word, rounding)) * busy, rounding)
-    counts[level, t, Count.WRITE_WORDS] = up((write_words + down(write_bits / bits_of_word, rounding)) * busy, rounding)
+        fills, returned = counts[level, t, Count.ACTUAL_FILLS], counts[outer, t, Count.ACTUAL_UPDATES]
+        above = counts[outer, t, Count.INSTANCES_MEAN]
+        for w in range(len(energy)):
+            share = above[w] / mean[w] if mean[w] > 0.0 else 0.0
+            energy[w] += fills[w] * store[level, LevelColumn.DECOMPRESSION_CHARGE]
+            energy[w] += returned[w] * share * store[level, LevelColumn.COMPRESSION_CHARGE]
+    times(mean, energy)
+    most, word_bits = counts[level, t, Count.INSTANCES_MAX], store[level, LevelColumn.WORD_BITS]
+    read, write = counts[level, t, Count.READ_WORDS], counts[level, t, Count.WRITE_WORDS]
+    if ranks == 0 and rounding == 0:
+        for w in range(len(energy)):
+            busy = mean[w] / most[w]
+            read[w] *= busy
+            write[w] *= busy
+        return
+    for w in range(len(energy)):
+        busy = mean[w] / most[w]
+        read_words = read_bits[w] / word_bits if ranks > 0 else 0.0
+        write_words = write_bits[w] / word_bits if ranks > 0 else 0.0
+        read[w] = up((read[w] + down(read_words, rounding)) * busy, rounding)
+        write[w] = up((write[w] + down(write_words, rounding)) * busy, rounding)
 
 
 @kernel
-def loads_alone(store: Floats, stored: Ints, level: int, counts: Floats, rounding: int) -> bool:
-    """Whether a level has no room to load its next tiles ahead; room is kept for the fullest ones."""
-    if rounding != 0 or level == len(stored) or math.isinf(store[level, LevelColumn.AHEAD_WORDS]):
-        return False
-    words = 0.0
-    for t in range(stored.shape[1]):
-        if stored[level, t] == 1:
-            words += counts[level, t, Count.OCCUPANCY_MAX]
-    return bool(words > store[level, LevelColumn.AHEAD_WORDS])
+def throttle(
+    read_rate: float, write_rate: float, level: int, rounding: int, rows: Floats, by_level: Floats, totals: Floats
+) -> None:
+    """Cycles of a level for the words in `Row.READS` and `Row.WRITES`; the slowest level bounds the mapping."""
+    reads, writes = rows[Row.READS], rows[Row.WRITES]
+    compute, cycles, bound = totals[Total.COMPUTE_CYCLES], totals[Total.CYCLES], totals[Total.BOUND]
+    own, slowdown = by_level[level, 0], by_level[level, 1]
+    for w in range(len(own)):
+        needed = max(reads[w] / read_rate, writes[w] / write_rate)
+        throttled = needed > compute[w]
+        slowdown[w] = compute[w] / needed if throttled and compute[w] > 0.0 else 1.0
+        own[w] = up(needed, rounding) if throttled else compute[w]
+        bound[w] = level if own[w] > cycles[w] else bound[w]
+        cycles[w] = max(own[w], cycles[w])
 
 
 @kernel
-def wait(store: Floats, stored: Ints, level: int, counts: Floats) -> float:
-    """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own."""
-    sent, filled = 0.0, 0.0
-    for t in range(stored.shape[1]):
-        if stored[level, t] != 1:
+def loads_alone(store: Floats, stored: Ints, rounding: int, rows: Floats, counts: Floats, alone: Floats) -> bool:
+    """Note in `alone` the levels without room to load their next tiles ahead; room is kept for the fullest ones."""
+    levels, n_tensors = stored.shape
+    held = rows[Row.KEPT]
+    found = False
+    for level in range(levels):
+        ahead = store[level, LevelColumn.AHEAD_WORDS]
+        if rounding != 0 or math.isinf(ahead):
             continue
-        filled += counts[level, t, Count.WRITE_WORDS]
-        outer = kept_outside(stored, t, level)
-        if outer >= 0:
-            sent += counts[outer, t, Count.READ_WORDS] / store[outer, LevelColumn.READ_RATE]
-    return float(max(sent, filled / store[level, LevelColumn.WRITE_RATE]))
+        if not found:
+            for other in range(levels + 1):
+                fill(0.0, alone[other])
+        found = True
+        fill(0.0, held)
+        for t in range(n_tensors):
+            if stored[level, t] == Stored.KEPT:
+                most = counts[level, t, Count.OCCUPANCY_MAX]
+                for w in range(len(held)):
+                    held[w] += most[w]
+        for w in range(len(held)):
+            alone[level, w] = 1.0 if held[w] > ahead else 0.0
+    return found
+
+
+@kernel
+def wait(
+    store: Floats, stored: Ints, level: int, frame: Ints, rows: Floats, counts: Floats, alone: Floats, totals: Floats
+) -> None:
+    """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own."""
+    sent, filled, waits = rows[Row.READS], rows[Row.WRITES], totals[Total.WAIT_CYCLES]
+    fill(0.0, sent)
+    fill(0.0, filled)
+    for t in range(stored.shape[1]):
+        if stored[level, t] != Stored.KEPT:
+            continue
+        outer, written = frame[level, FrameColumn.OUTER + t], counts[level, t, Count.WRITE_WORDS]
+        for w in range(len(filled)):
+            filled[w] += written[w]
+            if outer >= 0:
+                sent[w] += counts[outer, t, Count.READ_WORDS, w] / store[outer, LevelColumn.READ_RATE]
+    for w in range(len(filled)):
+        waits[w] += max(sent[w], filled[w] / store[level, LevelColumn.WRITE_RATE]) if alone[level, w] > 0.0 else 0.0
 
 
 @kernel
 def price(
-    store: Floats, places: Ints, rank_bits: Floats, stored: Ints, rounding: int, counts: Floats, metadata: Floats,
-    by_level: Floats, totals: Floats,
+    store: Floats, places: Ints, rank_bits: Floats, actions: Ints, stored: Ints, rounding: int, frame: Ints,
+    rows: Floats, alone: Floats, counts: Floats, metadata: Floats, by_level: Floats, totals: Floats,
 ) -> None:  # fmt: skip
     """Energy of each level, cycles of each level, and what bounds the mapping."""
     levels, n_tensors = stored.shape
-    compute_cycles = totals[Total.COMPUTE_CYCLES]
-    cycles, bound = compute_cycles, levels
-    energy = totals[Total.COMPUTE_ENERGY_PJ]
+    states = 3 if len(actions) > 0 else 1
+    energy, reads, writes = totals[Total.ENERGY_PJ], rows[Row.READS], rows[Row.WRITES]
+    copy(totals[Total.COMPUTE_ENERGY_PJ], energy)
+    copy(totals[Total.COMPUTE_CYCLES], totals[Total.CYCLES])
+    copy(totals[Total.COMPUTE_CYCLES], by_level[levels, 0])
+    fill(1.0, by_level[levels, 1])
+    fill(float(levels), totals[Total.BOUND])
+    waits = loads_alone(store, stored, rounding, rows, counts, alone)
     for level in range(levels):
-        reads, writes = 0.0, 0.0
-        alone = loads_alone(store, stored, level, counts, rounding)
+        fill(0.0, reads)
+        fill(0.0, writes)
         for t in range(n_tensors):
+            own, read, write = (
+                counts[level, t, Count.ENERGY_PJ],
+                counts[level, t, Count.READ_WORDS],
+                counts[level, t, Count.WRITE_WORDS],
+            )
             if stored[level, t] == 0:
-                counts[level, t, Count.ENERGY_PJ] = 0.0
+                fill(0.0, own)
                 continue
-            storage_cost(store, places, rank_bits, stored, level, t, rounding, counts, metadata)
-            energy += counts[level, t, Count.ENERGY_PJ]
+            storage_cost(store, places, rank_bits, states, level, t, rounding, frame, rows, counts, metadata)
+            for w in range(len(energy)):
+                energy[w] += own[w]
+            if not waits:
+                for w in range(len(energy)):
+                    reads[w] += read[w]
+                    writes[w] += write[w]
+                continue
             # What is moved while all else waits does not take bandwidth beside it.
-            if not loads_alone(store, stored, kept_inside(stored, t, level), counts, rounding):
-                reads += counts[level, t, Count.READ_WORDS]
-            if not alone:
-                writes += counts[level, t, Count.WRITE_WORDS]
-        read_rate, write_rate = store[level, LevelColumn.READ_RATE], store[level, LevelColumn.WRITE_RATE]
-        slowdown, needed = 1.0, compute_cycles
-        if compute_cycles > 0.0:
-            if reads > read_rate * compute_cycles:
-                slowdown = read_rate / (reads / compute_cycles)
-            if writes > write_rate * compute_cycles:
-                slowdown = min(slowdown, write_rate / (writes / compute_cycles))
-            if slowdown < 1.0:
-                needed = up(compute_cycles / slowdown, rounding)
-        else:
-            needed = up(max(reads / read_rate, writes / write_rate), rounding)
-        by_level[level, 0], by_level[level, 1] = needed, slowdown
-        if needed > cycles:
-            cycles, bound = needed, level
-    by_level[levels, 0], by_level[levels, 1] = compute_cycles, 1.0
-    totals[Total.WAIT_CYCLES] = 0.0
+            child = frame[level, FrameColumn.OUTER + n_tensors + t]
+            for w in range(len(energy)):
+                reads[w] += read[w] if alone[child, w] == 0.0 else 0.0
+                writes[w] += write[w] if alone[level, w] == 0.0 else 0.0
+        rates = store[level, LevelColumn.READ_RATE], store[level, LevelColumn.WRITE_RATE]
+        throttle(rates[0], rates[1], level, rounding, rows, by_level, totals)
+    fill(0.0, totals[Total.WAIT_CYCLES])
     for level in range(1, levels):
-        if loads_alone(store, stored, level, counts, rounding):
-            totals[Total.WAIT_CYCLES] += wait(store, stored, level, counts)
-    cycles += totals[Total.WAIT_CYCLES]
-    totals[Total.CYCLES], totals[Total.BOUND], totals[Total.ENERGY_PJ] = cycles, bound, energy
-    room = cycles * totals[Total.INSTANCES_MAX]
-    totals[Total.UTILISATION] = totals[Total.ACTUAL] / room if room > 0.0 else 0.0
+        if waits:
+            wait(store, stored, level, frame, rows, counts, alone, totals)
+    used, actual, cycles = totals[Total.UTILISATION], totals[Total.ACTUAL], totals[Total.CYCLES]
+    instances, waited = totals[Total.INSTANCES_MAX], totals[Total.WAIT_CYCLES]
+    for w in range(len(used)):
+        cycles[w] += waited[w]
+        room = cycles[w] * instances[w]
+        used[w] = actual[w] / room if room > 0.0 else 0.0
 
 
 @kernel
@@ -277,52 +230,44 @@ def evaluate(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, kinds: Ints, rank_bits: Floats,
     actions: Ints, compute: Floats, output: int, rounding: int,
     keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
-    extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats, instances: Floats, boxes: Ints,
-    shift: Ints, own: Ints, firsts: Ints, lasts: Ints, fibers: Floats, spans: Ints, belows: Ints, saved: Floats,
+    frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats, boxes: Floats,
+    fibers: Floats, spans: Floats, belows: Floats, own: Ints, ends: Ints, per_tensor: Floats, notes: Ints,
+    ranks: Floats, rows: Floats, alone: Floats,
     counts: Floats, metadata: Floats, metadata_max: Floats, by_level: Floats, totals: Floats,
-    loops: Ints, n_loops: int, stored: Ints, report: int,
+    loops: Ints, factors: Floats, stored: Ints, report: int,
 ) -> None:  # fmt: skip
-    """Count and price one mapping; the arguments are those of `Spec`, `Asked`, `Scratch`, `Counts`, and the mapping.
+    """Count and price mappings of one loop order; arguments: those of `Spec`, `Asked`, `Scratch`, `Counts`, `Nest`.
 
-    Parameters
-    ----------
-    loops : (n, 4) ndarray
-        `LoopColumn`; the first `n_loops` rows count, factors of 1 are left out.
-    stored : (L, T) ndarray
-        `Stored`.
-    report : int
-        0 leaves out what no cost depends on.
+    With a `report` of 0, what no cost depends on is left out.
     """
-    survey(loops, n_loops, extents, start, spatial_start, step, outside, instances)
+    survey(loops, factors, stored, frame, extents, step, outside, instances)
     dense_counts(
-        tensors, words, axes, output, loops, n_loops, stored, rounding, extents, start, spatial_start, step, outside,
-        instances, boxes, shift, counts,
+        tensors, words, axes, output, loops, factors, stored, rounding, frame, extents, step, outside, instances,
+        delivered, boxes, rows, counts,
     )  # fmt: skip
     compress(
-        tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, loops, n_loops, stored,
-        rounding, report, extents, start, boxes, own, firsts, lasts, fibers, spans, belows, counts, metadata,
+        tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, loops, factors, stored,
+        rounding, report, frame, extents, boxes, own, ends, fibers, spans, belows, ranks, rows, counts, metadata,
         metadata_max,
     )  # fmt: skip
-    totals[Total.INSTANCES_MAX] = totals[Total.INSTANCES_MEAN] = instances[len(stored)]
-    packed = 0
+    copy(instances[len(stored)], totals[Total.INSTANCES_MAX])
+    copy(instances[len(stored)], totals[Total.INSTANCES_MEAN])
+    notes[Note.PACKED] = 0
     if len(actions) > 0:
         gate_and_skip(
             tensors, words, axes, odds, store, places, actions, keys, answers, missing, n_missing, output, loops,
-            n_loops,
-            stored, rounding, start, boxes, saved, counts, metadata,
+            factors, stored, rounding, frame, boxes, per_tensor, notes, rows, counts, metadata,
         )  # fmt: skip
-        packed = skip_lanes(
-            tensors, words, axes, odds, places, actions, keys, answers, missing, n_missing, loops, stored, rounding,
-            extents, start, spatial_start, instances, boxes, counts, totals,
+        skip_lanes(
+            tensors, words, axes, odds, places, actions, keys, answers, missing, n_missing, loops, factors, stored,
+            rounding, frame, extents, instances, boxes, notes, rows, counts, totals,
         )  # fmt: skip
-        packed |= skip_positions(
-            tensors, words, places, actions, keys, answers, missing, n_missing, output, loops, stored, rounding,
-            extents,
-            start, spatial_start, saved, counts, totals,
+        skip_positions(
+            tensors, words, places, actions, keys, answers, missing, n_missing, output, loops, factors, stored,
+            rounding, frame, extents, per_tensor, notes, counts, totals,
         )  # fmt: skip
-    total = outside[n_loops] * instances[len(stored)]
     compute_counts(
         tensors, words, axes, odds, store, places, actions, compute, keys, answers, missing, n_missing, output, loops,
-        n_loops, stored, rounding, packed, start, total, boxes, totals,
+        factors, stored, rounding, frame, outside, instances, boxes, per_tensor, notes, rows, totals,
     )  # fmt: skip
-    price(store, places, rank_bits, stored, rounding, counts, metadata, by_level, totals)
+    price(store, places, rank_bits, actions, stored, rounding, frame, rows, alone, counts, metadata, by_level, totals)

@@ -1,232 +1,257 @@
-"""Compiled: dense traffic of one mapping. Which words move, as if nothing were zero.
-
-Arrays are those of `_arrays.Spec` and `_arrays.Scratch`, under their names there.
-"""
+"""Compiled: dense traffic of mappings. Which words move, as if nothing were zero."""
 
 from __future__ import annotations
 
-from simsparse.dataflow._arrays import TILE_ROW, Count, Floats, Ints, LoopColumn, Stored, TensorColumn
+from simsparse.dataflow._arrays import (
+    Box,
+    Count,
+    Floats,
+    FrameColumn,
+    Ints,
+    LoopColumn,
+    Row,
+    Stored,
+    TensorColumn,
+    WordColumn,
+)
 from simsparse.dataflow._kernel import kernel
+from simsparse.dataflow._lanes import copy, copy_box, fill, fill_box, times
 from simsparse.dataflow.rounding import down
 
 
 @kernel
 def survey(
-    loops: Ints, n_loops: int, extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats,
+    loops: Ints, factors: Floats, stored: Ints, frame: Ints, extents: Floats, step: Floats, outside: Floats,
     instances: Floats,
 ) -> None:  # fmt: skip
-    """Extents at each level, steps of loops, products outside of them."""
-    levels, dims = len(spatial_start), extents.shape[1]
-    for d in range(dims):
-        extents[levels, d] = 1
-    i = n_loops
-    start[levels] = n_loops
+    """Where levels begin and who keeps what; extents at each level, steps of loops, products outside of them."""
+    levels, n_tensors = stored.shape
+    i = len(loops)
+    frame[levels, FrameColumn.START] = frame[levels, FrameColumn.SPATIAL_START] = i
+    fill_box(1.0, extents[levels])
     for level in range(levels - 1, -1, -1):
-        for d in range(dims):
-            extents[level, d] = extents[level + 1, d]
-        spatial_start[level] = i
+        copy_box(extents[level + 1], extents[level])
+        frame[level, FrameColumn.SPATIAL_START] = i
         while i > 0 and loops[i - 1, LoopColumn.LEVEL] == level:
             i -= 1
-            d = loops[i, LoopColumn.DIM]
-            step[i] = extents[level, d]
-            extents[level, d] *= loops[i, LoopColumn.FACTOR]
+            extent = extents[level, loops[i, LoopColumn.DIM]]
+            copy(extent, step[i])
+            times(factors[i], extent)
             if loops[i, LoopColumn.KIND] != 0:
-                spatial_start[level] = i
-        start[level] = i
-    outside[0] = 1.0
-    instances[0] = 1.0
+                frame[level, FrameColumn.SPATIAL_START] = i
+        frame[level, FrameColumn.START] = i
+    fill(1.0, outside[0])
+    fill(1.0, instances[0])
     for level in range(levels):
-        instances[level + 1] = instances[level]
-        for i in range(start[level], spatial_start[level]):
-            outside[i + 1] = outside[i] * loops[i, LoopColumn.FACTOR]
-        for i in range(spatial_start[level], start[level + 1]):
-            outside[i + 1] = outside[i]
-            instances[level + 1] *= loops[i, LoopColumn.FACTOR]
+        copy(instances[level], instances[level + 1])
+        for i in range(frame[level, FrameColumn.START], frame[level + 1, FrameColumn.START]):
+            copy(outside[i], outside[i + 1])
+            times(factors[i], outside[i + 1] if loops[i, LoopColumn.KIND] == 0 else instances[level + 1])
+    for t in range(n_tensors):
+        outer, inner = -1, levels
+        for level in range(levels + 1):
+            frame[level, FrameColumn.OUTER + t] = outer
+            if level < levels and stored[level, t] == Stored.KEPT:
+                outer = level
+        for level in range(levels, -1, -1):
+            frame[level, FrameColumn.OUTER + n_tensors + t] = inner
+            if level < levels and stored[level, t] == Stored.KEPT:
+                inner = level
 
 
 @kernel
-def axis_extent(axes: Ints, t: int, axis: int, box: Ints, row: int) -> int:
-    """Words along an axis of what a box of dimensions (a row of `box`) touches."""
-    extent = 1
-    for d in range(box.shape[1]):
-        extent += axes[t, axis, d] * (box[row, d] - 1)
+def axis_extent(axes: Ints, t: int, axis: int, box: Floats, w: int) -> float:
+    """Words along an axis of what a box of dimensions touches."""
+    extent = 1.0
+    for d in range(len(box)):
+        extent += axes[t, axis, d] * (box[d, w] - 1.0)
     return extent
 
 
 @kernel
-def volume(tensors: Ints, axes: Ints, t: int, box: Ints, row: int) -> float:
+def volume(tensors: Ints, axes: Ints, t: int, box: Floats, out: Floats) -> None:
     """Words of a tensor that a box of dimensions touches."""
-    words = 1.0
-    if tensors[t, TensorColumn.SIMPLE] != 0:
-        relevant = tensors[t, TensorColumn.RELEVANT]
-        for d in range(box.shape[1]):
-            if relevant >> d & 1:
-                words *= box[row, d]
-        return words
-    for axis in range(tensors[t, TensorColumn.N_AXES]):
-        words *= axis_extent(axes, t, axis, box, row)
-    return words
+    if tensors[t, TensorColumn.SIMPLE] == 0:
+        for w in range(len(out)):
+            out[w] = 1.0
+            for axis in range(tensors[t, TensorColumn.N_AXES]):
+                out[w] *= axis_extent(axes, t, axis, box, w)
+        return
+    relevant = tensors[t, TensorColumn.RELEVANT]
+    first = True
+    for d in range(len(box)):
+        if relevant >> d & 1 and first:
+            copy(box[d], out)
+            first = False
+        elif relevant >> d & 1:
+            times(box[d], out)
+    if first:
+        fill(1.0, out)
 
 
 @kernel
 def delivery(
-    tensors: Ints, axes: Ints, t: int, loops: Ints, end: int, extents: Ints, level: int, step: Ints, outside: Floats,
-    shift: Ints,
-) -> float:  # fmt: skip
-    """Words that one instance of a child receives; its tile is `extents[level]` and lies inside of loop `end`.
+    tensors: Ints, axes: Ints, t: int, loops: Ints, factors: Floats, end: int, words: Floats, box: Floats,
+    step: Floats, outside: Floats, shift: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Words that one instance with a tile of `words`, which spans `box`, receives; its tile lies inside of loop `end`.
 
     The first tile comes whole. On an advance of a loop the tile moves by one step of it, all loops inside go back to
     their first iteration, and the words that the tile did not hold before are new.
     """
-    words = volume(tensors, axes, t, extents, level)
     if tensors[t, TensorColumn.SIMPLE] != 0:
         relevant = tensors[t, TensorColumn.RELEVANT]
-        for i in range(end - 1, -1, -1):
+        fill(1.0, out)
+        for i in range(end):
             if loops[i, LoopColumn.KIND] == 0 and relevant >> loops[i, LoopColumn.DIM] & 1:
-                return float(words * outside[i + 1])
-        return words
-    for d in range(len(shift)):
-        shift[d] = 0
-    total = words
+                factor, passes = factors[i], outside[i + 1]
+                for w in range(len(out)):
+                    out[w] = passes[w] if factor[w] > 1.0 else out[w]
+        times(words, out)
+        return
+    fill_box(0.0, shift)
+    copy(words, out)
     for i in range(end - 1, -1, -1):
         if loops[i, LoopColumn.KIND] != 0:
             continue
         d = loops[i, LoopColumn.DIM]
-        factor = loops[i, LoopColumn.FACTOR]
-        before = shift[d]
-        shift[d] = before + step[i]
-        overlap = 1.0
-        for axis in range(tensors[t, TensorColumn.N_AXES]):
-            moved = 0
-            for e in range(len(shift)):
-                moved += axes[t, axis, e] * shift[e]
-            overlap *= max(0, axis_extent(axes, t, axis, extents, level) - abs(moved))
-        total += (factor - 1) * outside[i] * (words - overlap)
-        shift[d] = before - (factor - 1) * step[i]
-    return total
+        for w in range(len(out)):
+            before = shift[d, w]
+            shift[d, w] = before + step[i, w]
+            overlap = 1.0
+            for axis in range(tensors[t, TensorColumn.N_AXES]):
+                moved = 0.0
+                for e in range(len(box)):
+                    moved += axes[t, axis, e] * shift[e, w]
+                overlap *= max(0.0, axis_extent(axes, t, axis, box, w) - abs(moved))
+            out[w] += (factors[i, w] - 1.0) * outside[i, w] * (words[w] - overlap)
+            shift[d, w] = before - (factors[i, w] - 1.0) * step[i, w]
 
 
 @kernel
-def offset_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints, place: int) -> int:
+def offset_on_axis(
+    axes: Ints, t: int, axis: int, loops: Ints, factors: Floats, first: int, last: int, step: Floats, w: int, place: int
+) -> float:
     """Offset along an axis of the `place`-th instance under the spatial loops from `first` to before `last`."""
-    offset = 0
+    offset = 0.0
     for i in range(first, last):
         weight = axes[t, axis, loops[i, LoopColumn.DIM]]
         if weight != 0:
-            factor = loops[i, LoopColumn.FACTOR]
-            offset += weight * step[i] * (place % factor)
+            factor = int(factors[i, w])
+            offset += weight * step[i, w] * (place % factor)
             place //= factor
     return offset
 
 
 @kernel
-def distinct_on_axis(axes: Ints, t: int, axis: int, loops: Ints, first: int, last: int, step: Ints) -> float:
+def distinct_on_axis(
+    axes: Ints, t: int, axis: int, loops: Ints, factors: Floats, first: int, last: int, step: Floats, w: int
+) -> float:
     """Distinct offsets along an axis over the spatial loops from `first` to before `last`."""
     on_axis, places = 0, 1
     for i in range(first, last):
-        if axes[t, axis, loops[i, LoopColumn.DIM]] != 0:
+        if axes[t, axis, loops[i, LoopColumn.DIM]] != 0 and factors[i, w] > 1.0:
             on_axis += 1
-            places *= loops[i, LoopColumn.FACTOR]
+            places *= int(factors[i, w])
     if on_axis < 2:
         return float(places)
     # Sums of several loops may coincide (p + r).
     distinct = 0.0
     for place in range(places):
-        offset = offset_on_axis(axes, t, axis, loops, first, last, step, place)
+        offset = offset_on_axis(axes, t, axis, loops, factors, first, last, step, w, place)
         earlier = 0
-        while earlier < place and offset_on_axis(axes, t, axis, loops, first, last, step, earlier) != offset:
+        while (
+            earlier < place and offset_on_axis(axes, t, axis, loops, factors, first, last, step, w, earlier) != offset
+        ):
             earlier += 1
         distinct += 1.0 if earlier == place else 0.0
     return distinct
 
 
 @kernel
-def distinct_tiles(
-    tensors: Ints, axes: Ints, t: int, level: int, child: int, loops: Ints, start: Ints, spatial_start: Ints, step: Ints
-) -> float:
-    """Distinct child tiles over the spatial loops from `level` down to the child; equal ones are multicast."""
-    tiles = 1.0
-    relevant = tensors[t, TensorColumn.RELEVANT]
+def times_distinct(
+    tensors: Ints, axes: Ints, t: int, level: int, child: int, loops: Ints, factors: Floats, frame: Ints, step: Floats,
+    out: Floats,
+) -> None:  # fmt: skip
+    """Multiply by the distinct child tiles over the spatial loops from `level` on; equal ones are multicast."""
     for inner in range(level, child):
-        first, last = spatial_start[inner], start[inner + 1]
-        if first == last:
-            continue
+        first, last = frame[inner, FrameColumn.SPATIAL_START], frame[inner + 1, FrameColumn.START]
         if tensors[t, TensorColumn.SIMPLE] != 0:
             for i in range(first, last):
-                if relevant >> loops[i, LoopColumn.DIM] & 1:
-                    tiles *= loops[i, LoopColumn.FACTOR]
-        else:
+                if tensors[t, TensorColumn.RELEVANT] >> loops[i, LoopColumn.DIM] & 1:
+                    times(factors[i], out)
+        elif first < last:
             for axis in range(tensors[t, TensorColumn.N_AXES]):
-                tiles *= distinct_on_axis(axes, t, axis, loops, first, last, step)
-    return tiles
+                for w in range(len(out)):
+                    out[w] *= distinct_on_axis(axes, t, axis, loops, factors, first, last, step, w)
 
 
 @kernel
-def kept_inside(stored: Ints, t: int, level: int) -> int:
-    """The next level inside that keeps a tensor; the compute if none."""
-    levels = len(stored)
-    for child in range(level + 1, levels):
-        if stored[child, t] == Stored.KEPT:
-            return child
-    return levels
-
-
-@kernel
-def kept_outside(stored: Ints, t: int, level: int) -> int:
-    """The next level outside that keeps a tensor; -1 if none."""
-    for parent in range(level - 1, -1, -1):
-        if stored[parent, t] == Stored.KEPT:
-            return parent
-    return -1
-
-
-@kernel
-def partition(
-    tensors: Ints, axes: Ints, t: int, level: int, whole: float, loops: Ints, rounding: int, extents: Ints, start: Ints,
-    spatial_start: Ints, boxes: Ints,
-) -> float:  # fmt: skip
-    """Share of a level's instance, of the words `whole` that an instance one level outside has a share of."""
-    for d in range(extents.shape[1]):
-        boxes[0, d] = extents[level, d]
-    for i in range(spatial_start[level - 1], start[level]):
-        boxes[0, loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-    return down(whole * volume(tensors, axes, t, extents, level) / volume(tensors, axes, t, boxes, TILE_ROW), rounding)
+def partitions(
+    tensors: Ints, words: Floats, axes: Ints, t: int, loops: Ints, factors: Floats, rounding: int, frame: Ints,
+    extents: Floats, box: Floats, whole: Floats, counts: Floats,
+) -> None:  # fmt: skip
+    """The part of a tensor that passes through one instance of each level."""
+    fill(words[t, WordColumn.SIZE], counts[0, t, Count.PARTITION])
+    for level in range(1, len(counts)):
+        first, last = frame[level - 1, FrameColumn.SPATIAL_START], frame[level, FrameColumn.START]
+        before, part, tile = (
+            counts[level - 1, t, Count.PARTITION],
+            counts[level, t, Count.PARTITION],
+            counts[level, t, Count.TILE],
+        )
+        if first == last:
+            copy(before, part)
+            continue
+        copy_box(extents[level], box)
+        for i in range(first, last):
+            times(factors[i], box[loops[i, LoopColumn.DIM]])
+        volume(tensors, axes, t, box, whole)
+        for w in range(len(part)):
+            part[w] = down(before[w] * tile[w] / whole[w], rounding)
 
 
 @kernel
 def dense_counts(
-    tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, n_loops: int, stored: Ints, rounding: int,
-    extents: Ints, start: Ints, spatial_start: Ints, step: Ints, outside: Floats, instances: Floats, boxes: Ints,
-    shift: Ints, counts: Floats,
+    tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, factors: Floats, stored: Ints, rounding: int,
+    frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats, boxes: Floats,
+    rows: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     """Tile, partition, instances, reads, fills, updates of every tensor at every level."""
     levels, n_tensors = stored.shape
     for t in range(n_tensors):
-        share = words[t, 0]
-        received = 0.0  # by an instance of the level, from outside
         for level in range(levels):
-            if level > 0 and spatial_start[level - 1] < start[level]:
-                share = partition(tensors, axes, t, level, share, loops, rounding, extents, start, spatial_start, boxes)
-            counts[level, t, Count.PARTITION] = share
-            counts[level, t, Count.INSTANCES_MAX] = instances[level]
-            counts[level, t, Count.INSTANCES_MEAN] = instances[level]
-            counts[level, t, Count.TILE] = volume(tensors, axes, t, extents, level)
-            if stored[level, t] == Stored.BYPASSED:
+            volume(tensors, axes, t, extents[level], counts[level, t, Count.TILE])
+        partitions(
+            tensors, words, axes, t, loops, factors, rounding, frame, extents, boxes[Box.BOX], rows[Row.VOLUME], counts
+        )
+        for level in range(levels - 1, -1, -1):
+            tile, updates, fills = (
+                counts[level, t, Count.TILE],
+                counts[level, t, Count.UPDATES],
+                counts[level, t, Count.FILLS],
+            )
+            reads, reductions = counts[level, t, Count.READS], counts[level, t, Count.REDUCTIONS]
+            copy(instances[level], counts[level, t, Count.INSTANCES_MAX])
+            copy(instances[level], counts[level, t, Count.INSTANCES_MEAN])
+            fill(0.0, reads)
+            fill(0.0, fills)
+            fill(0.0, updates)
+            fill(0.0, reductions)
+            if stored[level, t] == 0:
                 continue
-            child = kept_inside(stored, t, level)
-            if child == levels:
-                moved = outside[n_loops]
-            else:
-                moved = delivery(tensors, axes, t, loops, start[child], extents, child, step, outside, shift)
-            to_child = moved
-            moved *= distinct_tiles(tensors, axes, t, level, child, loops, start, spatial_start, step)
-            if stored[level, t] == Stored.STREAMED:
-                counts[level, t, Count.FILLS] = moved
-            else:
-                counts[level, t, Count.FILLS] = received
-                received = to_child
-            counts[level, t, Count.READS] = moved
-            counts[level, t, Count.UPDATES] = counts[level, t, Count.REDUCTIONS] = 0.0
+            delivery(
+                tensors, axes, t, loops, factors, frame[level, FrameColumn.START], tile, extents[level], step, outside,
+                boxes[Box.SHIFT], delivered[level, t],
+            )  # fmt: skip
+            if frame[level, FrameColumn.OUTER + t] >= 0:
+                copy(delivered[level, t], fills)
+            child = frame[level, FrameColumn.OUTER + n_tensors + t]
+            moved = updates if t == output else reads
+            copy(outside[len(loops)] if child == levels else delivered[child, t], moved)
+            times_distinct(tensors, axes, t, level, child, loops, factors, frame, step, moved)
             if t == output:
-                counts[level, t, Count.UPDATES] = moved
-                counts[level, t, Count.READS] = counts[level, t, Count.REDUCTIONS] = moved - share
+                part = counts[level, t, Count.PARTITION]
+                for w in range(len(moved)):
+                    reads[w] = moved[w] - part[w]
+                    reductions[w] = reads[w]

@@ -8,14 +8,17 @@ from simsparse.dataflow._arrays import (
     Count,
     DensityKind,
     Floats,
+    FrameColumn,
     Ints,
     PlaceColumn,
     RankCode,
+    Row,
     TensorColumn,
     WordColumn,
 )
-from simsparse.dataflow._dense import kept_outside, volume
+from simsparse.dataflow._dense import volume
 from simsparse.dataflow._kernel import kernel
+from simsparse.dataflow._lanes import copy, fill, times
 from simsparse.dataflow._occupancy import empty, empty_of_fullest, fullest
 from simsparse.dataflow._ranks import fiber_tree, is_trivial, rank_words
 from simsparse.dataflow.rounding import down, up
@@ -35,93 +38,142 @@ def has_position(actions: Ints, level: int, t: int) -> bool:
 
 
 @kernel
-def count_metadata(
+def mean_metadata(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, keys: Ints, answers: Floats,
-    missing: Ints, n_missing: Ints, rounding: int, level: int, t: int, arrives: float, report: int, fibers: Floats,
-    spans: Ints, belows: Ints, counts: Floats, metadata: Floats, metadata_max: Floats,
+    missing: Ints, n_missing: Ints, rounding: int, level: int, t: int, fibers: Floats, spans: Floats, belows: Floats,
+    ranks: Floats, rows: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
-    """Metadata and payload words of each rank: of all accesses, and (to report) of the fullest tile."""
-    ranks = places[level, t, PlaceColumn.N_RANKS]
-    inner_first = places[level, t, PlaceColumn.INNER_FIRST] != 0
+    """Metadata and payload words of each rank of all accesses; every pass over a tile moves them."""
+    n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
+    above, gone, hollow, arrives = rows[Row.ABOVE], rows[Row.SPAN_EMPTY], rows[Row.BELOW_EMPTY], rows[Row.ARRIVES]
+    innermost, tile = rows[Row.INNERMOST], counts[level, t, Count.TILE]
+    fill(1.0, above)
+    fill(-1.0, innermost)
+    for r in range(n_ranks - 1, -1, -1):
+        empty(tensors, words, axes, odds, keys, answers, missing, n_missing, t, spans[level, t, r], gone)
+        empty(tensors, words, axes, odds, keys, answers, missing, n_missing, t, belows[level, t, r], hollow)
+        code, shape, note, payload = kinds[level, t, r, 0], fibers[level, t, r], ranks[r, 0], ranks[r, 1]
+        for w in range(len(above)):
+            note[w] = payload[w] = 0.0
+            if not is_trivial(shape[w], r, n_ranks, inner_first):
+                innermost[w] = r
+                note[w], payload[w] = rank_words(code, above[w], shape[w], gone[w], hollow[w], rounding)
+                above[w] *= shape[w]
+    for r in range(n_ranks):
+        note, payload = ranks[r, 0], ranks[r, 1]
+        for w in range(len(above)):
+            share = arrives[w] if arrives[w] > 0.0 else 1.0
+            note[w] /= share
+            payload[w] = 0.0 if innermost[w] == r else payload[w] / share  # under the innermost rank lies the data
+        for access in range(3):
+            passes = counts[level, t, Count.READS + access]
+            for part in range(2):
+                total, out = ranks[r, part], metadata[level, t, r, 0, access, part]
+                for w in range(len(out)):
+                    out[w] = up(total[w] * (passes[w] / tile[w]), rounding)
+                fill(0.0, metadata[level, t, r, 1, access, part])
+                fill(0.0, metadata[level, t, r, 2, access, part])
+
+
+@kernel
+def most_metadata(
+    tensors: Ints, axes: Ints, places: Ints, kinds: Ints, rounding: int, level: int, t: int, fibers: Floats,
+    spans: Floats, belows: Floats, rows: Floats, counts: Floats, metadata_max: Floats,
+) -> None:  # fmt: skip
+    """Metadata and payload words of each rank of the fullest tile."""
+    n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
     kind = tensors[t, TensorColumn.DENSITY_KIND]
+    above, span, below, innermost = rows[Row.ABOVE], rows[Row.SPAN_EMPTY], rows[Row.BELOW_EMPTY], rows[Row.INNERMOST]
     tile, most = counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MAX]
-    above, innermost = 1.0, -1
-    for r in range(ranks):
-        if not is_trivial(fibers, level, t, r, ranks, inner_first):
-            innermost = r
-            break
-    for r in range(ranks - 1, -1, -1):
-        note, payload, most_notes, most_payload = 0.0, 0.0, 0.0, 0.0
-        if not is_trivial(fibers, level, t, r, ranks, inner_first):
-            code, shape = kinds[level, t, r, 0], fibers[level, t, r]
-            span, below = spans[level, t], belows[level, t]
-            gone = empty(tensors, words, axes, odds, keys, answers, missing, n_missing, t, span, r)
-            hollow = empty(tensors, words, axes, odds, keys, answers, missing, n_missing, t, below, r)
-            note, payload = rank_words(code, above, shape, gone, hollow, rounding)
-            if report != 0:
-                gone = empty_of_fullest(kind, tile, most, volume(tensors, axes, t, span, r))
-                hollow = empty_of_fullest(kind, tile, most, volume(tensors, axes, t, below, r))
-                most_notes, most_payload = rank_words(code, above, shape, gone, hollow, rounding)
-                if r == 0 and kind == DensityKind.ASKED and code > RankCode.B:
-                    most_notes = most
-            if r == innermost:
-                payload, most_payload = 0.0, 0.0  # it is the data
-            above *= shape
-            if arrives > 0.0:
-                note, payload = note / arrives, payload / arrives
-        metadata_max[level, t, r, 0], metadata_max[level, t, r, 1] = (
-            up(most_notes, rounding),
-            up(most_payload, rounding),
-        )
-        for action in range(3):
-            passes = counts[level, t, Count.READS + action] / tile
-            metadata[level, t, r, 0, action, 0] = up(note * passes, rounding)
-            metadata[level, t, r, 0, action, 1] = up(payload * passes, rounding)
-            for state in range(1, 3):
-                metadata[level, t, r, state, action, 0] = metadata[level, t, r, state, action, 1] = 0.0
+    fill(1.0, above)
+    fill(-1.0, innermost)
+    for r in range(n_ranks - 1, -1, -1):
+        volume(tensors, axes, t, spans[level, t, r], span)
+        volume(tensors, axes, t, belows[level, t, r], below)
+        code, shape = kinds[level, t, r, 0], fibers[level, t, r]
+        note, payload = metadata_max[level, t, r, 0], metadata_max[level, t, r, 1]
+        for w in range(len(above)):
+            note[w] = payload[w] = 0.0
+            if is_trivial(shape[w], r, n_ranks, inner_first):
+                continue
+            innermost[w] = r
+            gone = empty_of_fullest(kind, tile[w], most[w], span[w])
+            hollow = empty_of_fullest(kind, tile[w], most[w], below[w])
+            notes, payloads = rank_words(code, above[w], shape[w], gone, hollow, rounding)
+            note[w], payload[w] = up(notes, rounding), up(payloads, rounding)
+            if r == 0 and kind == DensityKind.ASKED and code > RankCode.B:
+                note[w] = most[w]
+            above[w] *= shape[w]
+    for r in range(n_ranks):
+        payload = metadata_max[level, t, r, 1]
+        for w in range(len(above)):
+            payload[w] = 0.0 if innermost[w] == r else payload[w]
+
+
+@kernel
+def leave_zeros_out(
+    tensors: Ints, words: Floats, axes: Ints, keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
+    rounding: int, level: int, t: int, position: bool, extents: Floats, rows: Floats, counts: Floats,
+) -> None:  # fmt: skip
+    """Occupancies and accesses of a tensor whose format stores no zeros; `Row.ARRIVES` is known."""
+    arrives, kept, share = rows[Row.ARRIVES], rows[Row.KEPT], words[t, WordColumn.DENSITY]
+    mean, tile = counts[level, t, Count.OCCUPANCY_MEAN], counts[level, t, Count.TILE]
+    for w in range(len(kept)):
+        kept[w] = share if position or arrives[w] <= 0.0 else min(1.0, share / arrives[w])
+        mean[w] = tile[w] * kept[w]
+    most = counts[level, t, Count.OCCUPANCY_MAX]
+    fullest(tensors, words, axes, keys, answers, missing, n_missing, t, extents[level], most)
+    for access in range(3):
+        dense, actual = counts[level, t, Count.READS + access], counts[level, t, Count.ACTUAL_READS + access]
+        for w in range(len(kept)):
+            actual[w] = dense[w] - down(dense[w] * (1.0 - kept[w]), rounding)
 
 
 @kernel
 def compress(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, loops: Ints, n_loops: int, stored: Ints, rounding: int,
-    report: int,
-    extents: Ints, start: Ints, boxes: Ints, own: Ints, firsts: Ints, lasts: Ints, fibers: Floats, spans: Ints,
-    belows: Ints, counts: Floats, metadata: Floats, metadata_max: Floats,
+    answers: Floats, missing: Ints, n_missing: Ints, loops: Ints, factors: Floats, stored: Ints, rounding: int,
+    report: int, frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats, spans: Floats,
+    belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats, metadata_max: Floats,
 ) -> None:  # fmt: skip
     """Occupancies, actual data accesses, and accesses to metadata, of every tensor at every level."""
     levels, n_tensors = stored.shape
+    arrives = rows[Row.ARRIVES]
     for t in range(n_tensors):
         for level in range(levels - 1, -1, -1):
-            for column in range(Count.GATED_READS, Count.SKIPPED_UPDATES + 1):
-                counts[level, t, column] = 0.0
+            if len(actions) > 0:
+                for column in range(Count.GATED_READS, Count.SKIPPED_UPDATES + 1):
+                    fill(0.0, counts[level, t, column])
+            copy(counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MAX])
+            copy(counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MEAN])
+            for access in range(3):
+                copy(counts[level, t, Count.READS + access], counts[level, t, Count.ACTUAL_READS + access])
             if stored[level, t] == 0:
                 continue
-            tile = counts[level, t, Count.TILE]
-            outer = kept_outside(stored, t, level)
-            position = has_position(actions, level, t)
-            arrives = 1.0  # P(a tile is sent at all)
+            outer, position = frame[level, FrameColumn.OUTER + t], has_position(actions, level, t)
+            fill(1.0, arrives)
             if outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0:
-                arrives -= empty(tensors, words, axes, odds, keys, answers, missing, n_missing, t, extents, level)
+                empty(tensors, words, axes, odds, keys, answers, missing, n_missing, t, extents[level], arrives)
+                for w in range(len(arrives)):
+                    arrives[w] = 1.0 - arrives[w]
                 if not position:
-                    counts[level, t, Count.INSTANCES_MEAN] *= arrives
-            most, kept = tile, 1.0
+                    times(arrives, counts[level, t, Count.INSTANCES_MEAN])
             if places[level, t, PlaceColumn.COMPRESSED] != 0:
-                kept = words[t, WordColumn.DENSITY]
-                if not position and arrives > 0.0:
-                    kept = min(1.0, kept / arrives)
-                most = fullest(tensors, words, axes, keys, answers, missing, n_missing, t, extents, level)
-            counts[level, t, Count.OCCUPANCY_MAX] = most
-            counts[level, t, Count.OCCUPANCY_MEAN] = tile * kept
-            for action in range(3):
-                dense = counts[level, t, Count.READS + action]
-                counts[level, t, Count.ACTUAL_READS + action] = dense - down(dense * (1.0 - kept), rounding)
+                leave_zeros_out(
+                    tensors, words, axes, keys, answers, missing, n_missing, rounding, level, t, position, extents,
+                    rows, counts,
+                )  # fmt: skip
             if places[level, t, PlaceColumn.N_RANKS] > 0:
                 fiber_tree(
-                    tensors, axes, places, kinds, loops, n_loops, stored, level, t, extents, start, boxes, own, firsts,
-                    lasts, fibers, spans, belows,
+                    tensors, places, kinds, loops, factors, stored, level, t, frame, extents, boxes, own, ends, fibers,
+                    spans, belows, counts,
                 )  # fmt: skip
-                count_metadata(
+                mean_metadata(
                     tensors, words, axes, odds, places, kinds, keys, answers, missing, n_missing, rounding, level, t,
-                    arrives, report, fibers, spans, belows, counts, metadata, metadata_max,
+                    fibers, spans, belows, ranks, rows, counts, metadata,
                 )  # fmt: skip
+                if report != 0:
+                    most_metadata(
+                        tensors, axes, places, kinds, rounding, level, t, fibers, spans, belows, rows, counts,
+                        metadata_max,
+                    )  # fmt: skip

@@ -26,6 +26,7 @@ class Kernel(Compiled[P, R]):
     """
 
     runs: ClassVar[int] = 0
+    options: ClassVar[dict[str, object]] = {"cache": True, "error_model": "numpy", "nogil": True}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it, one way or the other."""

@@ -7,116 +7,128 @@ from __future__ import annotations
 
 import math
 
-from simsparse.dataflow._arrays import Floats, Ints, LoopColumn, PlaceColumn, RankCode, TensorColumn
-from simsparse.dataflow._dense import kept_inside, volume
+from simsparse.dataflow._arrays import (
+    Box,
+    Count,
+    Floats,
+    FrameColumn,
+    Ints,
+    LoopColumn,
+    PlaceColumn,
+    RankCode,
+    TensorColumn,
+)
 from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow.rounding import NEAR
 
 
 @kernel
-def own_loops(relevant: int, loops: Ints, first: int, end: int, own: Ints) -> int:
-    """Note the loops over a tensor from `first` to before `end`; gives how many."""
-    found = 0
-    for i in range(first, end):
-        if relevant >> loops[i, LoopColumn.DIM] & 1:
-            own[found] = i
-            found += 1
-    return found
-
-
-@kernel
-def deal_out(
-    ranks: int, inner_first: bool, kinds: Ints, level: int, t: int, loops: Ints, lower: int, n_own: int, own: Ints,
-    fibers: Floats, firsts: Ints, lasts: Ints,
-) -> None:  # fmt: skip
+def deal_out(kinds: Ints, inner_first: bool, loops: Ints, own: Ints, n_own: int, lower: int, ends: Ints) -> None:
     """Give own loops (outermost first) to the ranks above the `lower` inherited ones; the last rank takes what is left.
 
     A rank takes one loop, or all neighbouring loops over the dimensions it flattens; one that meets another dimension
-    first stays trivial.
+    first stays trivial. `ends` gets the outermost and innermost loop of each rank, -1 for none.
     """
+    ranks = len(ends)
     for r in range(lower, ranks):
-        fibers[level, t, r] = 1.0
-        firsts[r] = lasts[r] = -1
+        ends[r, 0] = ends[r, 1] = -1
     taken = 0
     for turn in range(lower, ranks):
         r = turn if inner_first else ranks - 1 - (turn - lower)
-        dims = kinds[level, t, r, 1]
+        dims = kinds[r, 1]
         final = turn == ranks - 1
         while taken < n_own:
             i = own[n_own - 1 - taken] if inner_first else own[taken]
             if dims != 0 and not dims >> loops[i, LoopColumn.DIM] & 1 and not final:
                 break
-            fibers[level, t, r] *= loops[i, LoopColumn.FACTOR]
-            firsts[r] = i if firsts[r] < 0 else min(i, firsts[r])
-            lasts[r] = max(i, lasts[r])
+            ends[r, 0] = i if ends[r, 0] < 0 else min(i, ends[r, 0])
+            ends[r, 1] = max(i, ends[r, 1])
             taken += 1
             if dims == 0 and not final:
                 break
 
 
 @kernel
-def fiber_tree(
-    tensors: Ints, axes: Ints, places: Ints, kinds: Ints, loops: Ints, n_loops: int, stored: Ints, level: int, t: int,
-    extents: Ints, start: Ints, boxes: Ints, own: Ints, firsts: Ints, lasts: Ints, fibers: Floats, spans: Ints,
-    belows: Ints,
-) -> None:  # fmt: skip
-    """Fibers, spans and sub-tiles of each rank of a level; those of the levels inside are known.
-
-    A compressed level hands on its child's tile as it is: the child's ranks are its lower ranks, a child without a
-    format
-    counts as one flat rank.
-    """
-    levels, dims = len(stored), extents.shape[1]
-    ranks = places[level, t, PlaceColumn.N_RANKS]
-    relevant = tensors[t, TensorColumn.RELEVANT]
-    child = kept_inside(stored, t, level)
-    lower, end = 0, n_loops
-    for d in range(dims):
-        boxes[0, d] = 1
-    if (
-        child < levels
-        and places[level, t, PlaceColumn.COMPRESSED] != 0
-        and volume(tensors, axes, t, extents, child) > 1.0
-    ):
-        lower, end = min(ranks, places[child, t, PlaceColumn.N_RANKS]), start[child]
-        for r in range(lower):
-            fibers[level, t, r] = fibers[child, t, r]
-            for d in range(dims):
-                spans[level, t, r, d], belows[level, t, r, d] = spans[child, t, r, d], belows[child, t, r, d]
-        if lower == 0:
-            lower = 1
-            fibers[level, t, 0] = volume(tensors, axes, t, extents, child)
-            for d in range(dims):
-                spans[level, t, 0, d], belows[level, t, 0, d] = extents[child, d], 1
+def inherit(
+    level: int, t: int, child: int, ranks: int, child_ranks: int, w: int, extents: Floats, fibers: Floats,
+    spans: Floats, belows: Floats, counts: Floats,
+) -> int:  # fmt: skip
+    """Take over the ranks of the child's tile, a tile without a format as one flat rank; gives how many."""
+    dims = extents.shape[1]
+    lower = min(ranks, child_ranks)
+    for r in range(lower):
+        fibers[level, t, r, w] = fibers[child, t, r, w]
         for d in range(dims):
-            boxes[0, d] = extents[child, d]
-    n_own = own_loops(relevant, loops, start[level], end, own)
-    if lower == ranks:
-        # No rank is left for the own loops: the outermost inherited one takes them.
-        for k in range(n_own - 1, -1, -1):
-            fibers[level, t, ranks - 1] *= loops[own[k], LoopColumn.FACTOR]
-            boxes[0, loops[own[k], LoopColumn.DIM]] *= loops[own[k], LoopColumn.FACTOR]
+            spans[level, t, r, d, w] = spans[child, t, r, d, w]
+            belows[level, t, r, d, w] = belows[child, t, r, d, w]
+    if lower == 0:
+        lower = 1
+        fibers[level, t, 0, w] = counts[child, t, Count.TILE, w]
         for d in range(dims):
-            spans[level, t, ranks - 1, d] = boxes[0, d]
-        return
-    inner_first = places[level, t, PlaceColumn.INNER_FIRST] != 0
-    deal_out(ranks, inner_first, kinds, level, t, loops, lower, n_own, own, fibers, firsts, lasts)
-    for r in range(lower, ranks):
-        trivial = fibers[level, t, r] == 1.0
-        for d in range(dims):
-            belows[level, t, r, d] = 1 if trivial else boxes[0, d]
-        if not trivial:
-            for i in range(firsts[r], lasts[r] + 1):
-                if relevant >> loops[i, LoopColumn.DIM] & 1:
-                    boxes[0, loops[i, LoopColumn.DIM]] *= loops[i, LoopColumn.FACTOR]
-        for d in range(dims):
-            spans[level, t, r, d] = 1 if trivial else boxes[0, d]
+            spans[level, t, 0, d, w] = extents[child, d, w]
+            belows[level, t, 0, d, w] = 1.0
+    return lower
 
 
 @kernel
-def is_trivial(fibers: Floats, level: int, t: int, r: int, ranks: int, inner_first: bool) -> bool:
+def fiber_tree(
+    tensors: Ints, places: Ints, kinds: Ints, loops: Ints, factors: Floats, stored: Ints, level: int, t: int,
+    frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats, spans: Floats, belows: Floats,
+    counts: Floats,
+) -> None:  # fmt: skip
+    """Fibers, spans and sub-tiles of each rank of a level; those of the levels inside are known.
+
+    A compressed level hands on its child's tile as it is: the child's ranks are its lower ranks.
+    """
+    levels, n_tensors = stored.shape
+    dims, lanes = extents.shape[1], extents.shape[2]
+    ranks, relevant = places[level, t, PlaceColumn.N_RANKS], tensors[t, TensorColumn.RELEVANT]
+    child = frame[level, FrameColumn.OUTER + n_tensors + t]
+    handed_on = child < levels and places[level, t, PlaceColumn.COMPRESSED] != 0
+    inner_first = places[level, t, PlaceColumn.INNER_FIRST] != 0
+    box, own_ends = boxes[Box.BOX], ends[:ranks]
+    first, fiber, span, below = frame[level, FrameColumn.START], fibers[level, t], spans[level, t], belows[level, t]
+    for w in range(lanes):
+        lower, end = 0, len(loops)
+        inherits = handed_on and counts[child, t, Count.TILE, w] > 1.0
+        if inherits:
+            end = frame[child, FrameColumn.START]
+            child_ranks = places[child, t, PlaceColumn.N_RANKS]
+            lower = inherit(level, t, child, ranks, child_ranks, w, extents, fibers, spans, belows, counts)
+        for d in range(dims):
+            box[d, w] = extents[child, d, w] if inherits else 1.0
+        n_own = 0
+        for i in range(first, end):
+            if relevant >> loops[i, LoopColumn.DIM] & 1 and factors[i, w] > 1.0:
+                own[n_own] = i
+                n_own += 1
+        if lower == ranks:
+            # No rank is left for the own loops: the outermost inherited one takes them.
+            for k in range(n_own - 1, -1, -1):
+                fiber[ranks - 1, w] *= factors[own[k], w]
+                box[loops[own[k], LoopColumn.DIM], w] *= factors[own[k], w]
+            for d in range(dims):
+                span[ranks - 1, d, w] = box[d, w]
+            continue
+        deal_out(kinds[level, t], inner_first, loops, own, n_own, lower, own_ends)
+        for r in range(lower, ranks):
+            trivial = ends[r, 0] < 0
+            fiber[r, w] = 1.0
+            for d in range(dims):
+                below[r, d, w] = 1.0 if trivial else box[d, w]
+            if not trivial:
+                for i in range(ends[r, 1], ends[r, 0] - 1, -1):
+                    if relevant >> loops[i, LoopColumn.DIM] & 1:
+                        fiber[r, w] *= factors[i, w]
+                        box[loops[i, LoopColumn.DIM], w] *= factors[i, w]
+            for d in range(dims):
+                span[r, d, w] = 1.0 if trivial else box[d, w]
+
+
+@kernel
+def is_trivial(shape: float, r: int, ranks: int, inner_first: bool) -> bool:
     """A rank of one coordinate costs nothing, except that from which loops were dealt out."""
-    return fibers[level, t, r] == 1.0 and r != (0 if inner_first else ranks - 1)
+    return shape == 1.0 and r != (0 if inner_first else ranks - 1)
 
 
 @kernel

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Count, Ints, LoopKind, Scratch
+from simsparse.dataflow._arrays import Box, Count, Floats, FrameColumn, Ints, LoopKind, Scratch
 from simsparse.dataflow.mapping import Loop
 from simsparse.errors import InputError
 
@@ -78,10 +78,10 @@ def _deliveries(analysis: Analysis, tensor: str, child: int) -> list[Step]:
     from simsparse.dataflow._dense import delivery
 
     prepared, t = analysis.prepared, analysis.problem.names.index(tensor)
-    loops, scratch = _surveyed(analysis)
+    loops, factors, scratch = _surveyed(analysis)
     spec, nest = prepared.spec, analysis.mapping.nest
     names = analysis.architecture.level_names
-    end = int(scratch.start[child])
+    end = int(scratch.frame[child, FrameColumn.START])
     levels = len(names)
     if child == levels:
         steps = [Step("a word for each operation", 1.0)]
@@ -89,18 +89,20 @@ def _deliveries(analysis: Analysis, tensor: str, child: int) -> list[Step]:
         return steps + [Step(f"{loop} at {names[level]}", float(loop.factor)) for level, loop in reversed(outer)]
     before = analysis.count(names[child], tensor, Count.TILE)
     steps = [Step(f"words of a tile of {names[child]}", before)]
+    tile = np.array([before])
     for first in range(end - 1, -1, -1):
         level, loop = nest[first]
         if loop.kind is not LoopKind.TEMPORAL:
             continue
-        factors = [float(inner.factor if inner.kind is LoopKind.TEMPORAL else 1) for _, inner in nest[first:]]
-        outside = np.concatenate(([1.0], np.cumprod(factors)))
-        after = delivery(
-            spec.tensors, spec.axes, t, loops[first:], end - first, scratch.extents, child, scratch.step[first:],
-            outside, scratch.shift,
+        turns = [float(inner.factor if inner.kind is LoopKind.TEMPORAL else 1) for _, inner in nest[first:]]
+        outside = np.concatenate(([1.0], np.cumprod(turns)))[:, np.newaxis]
+        after = np.zeros(1)
+        delivery(
+            spec.tensors, spec.axes, t, loops[first:], factors[first:], end - first, tile, scratch.extents[child],
+            scratch.step[first:], outside, scratch.boxes[Box.SHIFT], after,
         )  # fmt: skip
-        steps.append(_step(loop, names[level], after / before))
-        before = after
+        steps.append(_step(loop, names[level], float(after[0]) / before))
+        before = float(after[0])
     return steps
 
 
@@ -111,29 +113,31 @@ def _step(loop: Loop, level: str, factor: float) -> Step:
 
 def _fan_out(analysis: Analysis, tensor: str, level: int, child: int) -> list[Step]:
     """Distinct children over the spatial loops of each level between."""
-    from simsparse.dataflow._dense import distinct_tiles
+    from simsparse.dataflow._dense import times_distinct
 
     prepared, t = analysis.prepared, analysis.problem.names.index(tensor)
-    loops, scratch = _surveyed(analysis)
+    loops, factors, scratch = _surveyed(analysis)
     steps = []
     for inner in range(level, child):
         spread = [loop for loop in analysis.mapping.levels[inner].spatial if loop.factor > 1]
         if not spread:
             continue
-        tiles = distinct_tiles(
-            prepared.spec.tensors, prepared.spec.axes, t, inner, inner + 1, loops, scratch.start, scratch.spatial_start,
-            scratch.step,
+        distinct = np.ones(1)
+        times_distinct(
+            prepared.spec.tensors, prepared.spec.axes, t, inner, inner + 1, loops, factors, scratch.frame, scratch.step,
+            distinct,
         )  # fmt: skip
+        tiles = float(distinct[0])
         what = " and ".join(str(loop) for loop in spread)
         shared = "" if tiles == np.prod([loop.factor for loop in spread]) else ": equal tiles are multicast"
         steps.append(Step(f"{what} at {analysis.architecture.level_names[inner]}{shared}", tiles))
     return steps
 
 
-def _surveyed(analysis: Analysis) -> tuple[Ints, Scratch]:
+def _surveyed(analysis: Analysis) -> tuple[Ints, Floats, Scratch]:
     from simsparse.dataflow._dense import survey
 
-    loops, _ = analysis.mapping.arrays(analysis.problem)
+    loops, factors, stored = analysis.mapping.arrays(analysis.problem)
     work = analysis.prepared.scratch(len(loops))
-    survey(loops, len(loops), work.extents, work.start, work.spatial_start, work.step, work.outside, work.instances)
-    return loops, work
+    survey(loops, factors, stored, work.frame, work.extents, work.step, work.outside, work.instances)
+    return loops, factors, work

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Ints, LoopKind, Stored
+from simsparse.dataflow._arrays import LoopKind, Nest, Stored
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.problem import Problem
 from simsparse.errors import InputError
@@ -100,10 +100,10 @@ class Mapping:
         """Level and loop of all loops that do something, outermost first."""
         return tuple((level, loop) for level, part in enumerate(self.levels) for loop in part.loops if loop.factor > 1)
 
-    def arrays(self, problem: Problem) -> tuple[Ints, Ints]:
-        """Loops (n, 4) in `LoopColumn`, and what is stored where (L, T), as the compiled code sees them."""
+    def arrays(self, problem: Problem) -> Nest:
+        """As the compiled code sees it: one lane."""
         dims = {dim: d for d, dim in enumerate(problem.dim_names)}
-        rows = [(level, dims[loop.dim], loop.factor, int(loop.kind)) for level, loop in self.nest]
+        rows = [(level, dims[loop.dim], int(loop.kind)) for level, loop in self.nest]
         stored = np.zeros((len(self.levels), len(problem.names)), np.int64)
         for level, part in enumerate(self.levels):
             for t, name in enumerate(problem.names):
@@ -111,7 +111,8 @@ class Mapping:
                     stored[level, t] = Stored.KEPT
                 elif name in part.streamed:
                     stored[level, t] = Stored.STREAMED
-        return np.array(rows, np.int64).reshape(len(rows), 4), stored
+        factors = np.array([float(loop.factor) for _, loop in self.nest]).reshape(len(rows), 1)
+        return Nest(np.array(rows, np.int64).reshape(len(rows), 3), factors, stored)
 
 
 def _check_level(part: LevelMapping, problem: Problem, architecture: Architecture) -> None:

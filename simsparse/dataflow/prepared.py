@@ -13,7 +13,6 @@ from simsparse.dataflow._arrays import (
     ActionColumn,
     Asked,
     ComputeColumn,
-    Count,
     Counts,
     DensityKind,
     Floats,
@@ -23,10 +22,10 @@ from simsparse.dataflow._arrays import (
     Scratch,
     Spec,
     TensorColumn,
-    Total,
     WordColumn,
 )
 from simsparse.dataflow._kernel import Kernel
+from simsparse.dataflow._lanes import new_counts, new_scratch
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.density import UniformRandom, empty_table
 from simsparse.dataflow.measured import Answers
@@ -49,51 +48,24 @@ class Prepared:
     answers: Answers
 
     def scratch(self, n_loops: int) -> Scratch:
-        """Work space for mappings of up to `n_loops` loops."""
+        """Work space for one mapping of `n_loops` loops."""
         levels, tensors, ranks = self.spec.kinds.shape[:3]
-        width = self.problem.width
-        return Scratch(
-            extents=np.ones((levels + 1, width), np.int64),
-            start=np.zeros(levels + 1, np.int64),
-            spatial_start=np.zeros(levels, np.int64),
-            step=np.zeros(max(1, n_loops), np.int64),
-            outside=np.zeros(n_loops + 1),
-            instances=np.zeros(levels + 1),
-            boxes=np.ones((2, width), np.int64),
-            shift=np.zeros(width, np.int64),
-            own=np.zeros(max(1, n_loops), np.int64),
-            firsts=np.zeros(ranks, np.int64),
-            lasts=np.zeros(ranks, np.int64),
-            fibers=np.ones((levels, tensors, ranks)),
-            spans=np.ones((levels, tensors, ranks, width), np.int64),
-            belows=np.ones((levels, tensors, ranks, width), np.int64),
-            saved=np.zeros((2, tensors)),
-        )
+        return new_scratch(levels, tensors, self.problem.width, ranks, n_loops, 1)
 
-    def counts(self) -> Counts:
-        """Room for the results of one mapping."""
-        levels, tensors, ranks = self.spec.kinds.shape[:3]
-        return Counts(
-            counts=np.zeros((levels, tensors, len(Count))),
-            metadata=np.zeros((levels, tensors, ranks, 3, 3, 2)),
-            metadata_max=np.zeros((levels, tensors, ranks, 2)),
-            levels=np.zeros((levels + 1, 2)),
-            totals=np.zeros(len(Total)),
-        )
-
-    def asked(self) -> Asked:
+    def asked(self, room: int = MISSING) -> Asked:
         """The answers so far, and room for questions."""
-        missing = np.zeros((MISSING, 4 + self.problem.width), np.int64)
+        missing = np.zeros((room, 4 + self.problem.width), np.int64)
         return Asked(self.answers.keys, self.answers.values, missing, np.zeros(1, np.int64))
 
-    def run(self, loops: Ints, stored: Ints) -> Counts:
+    def run(self, loops: Ints, factors: Floats, stored: Ints) -> Counts:
         """Evaluate one mapping; answer what the compiled code asks and evaluate again until it asks nothing."""
-        scratch, result = self.scratch(len(loops)), self.counts()
+        levels, tensors, ranks = self.spec.kinds.shape[:3]
+        scratch, result = self.scratch(len(loops)), new_counts(levels, tensors, ranks, 1)
         while True:
             asked = self.asked()
-            _evaluate()(*self.spec, *asked, *scratch, *result, loops, len(loops), stored, 1)
+            _evaluate()(*self.spec, *asked, *scratch, *result, loops, factors, stored, 1)
             if asked.n_missing[0] == 0:
-                return result
+                return Counts(*(part[..., 0] for part in result))
             self.answers.add(asked.missing[: asked.n_missing[0]])
 
 

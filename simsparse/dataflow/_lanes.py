@@ -1,0 +1,84 @@
+"""Compiled: room for a number of lanes, and what is done to whole rows of lanes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simsparse.dataflow._arrays import Box, Count, Counts, Floats, Note, PerTensor, Row, Scratch, Total
+from simsparse.dataflow._kernel import kernel
+
+N_COUNTS, N_TOTALS, N_ROWS = len(Count), len(Total), len(Row)
+N_BOXES, N_PER_TENSOR, N_NOTES = len(Box), len(PerTensor), len(Note)
+
+
+@kernel
+def fill(value: float, out: Floats) -> None:
+    """Set all lanes."""
+    for w in range(len(out)):
+        out[w] = value
+
+
+@kernel
+def copy(source: Floats, out: Floats) -> None:
+    """Copy a row."""
+    for w in range(len(out)):
+        out[w] = source[w]
+
+
+@kernel
+def copy_box(source: Floats, out: Floats) -> None:
+    """Copy the extents of all dimensions."""
+    for d in range(len(out)):
+        for w in range(out.shape[1]):
+            out[d, w] = source[d, w]
+
+
+@kernel
+def fill_box(value: float, out: Floats) -> None:
+    """Set the extents of all dimensions."""
+    for d in range(len(out)):
+        for w in range(out.shape[1]):
+            out[d, w] = value
+
+
+@kernel
+def times(source: Floats, out: Floats) -> None:
+    """Multiply a row by another."""
+    for w in range(len(out)):
+        out[w] *= source[w]
+
+
+@kernel
+def new_counts(levels: int, tensors: int, ranks: int, lanes: int) -> Counts:
+    """Room for results."""
+    return Counts(
+        np.zeros((levels, tensors, N_COUNTS, lanes)),
+        np.zeros((levels, tensors, ranks, 3, 3, 2, lanes)),
+        np.zeros((levels, tensors, ranks, 2, lanes)),
+        np.zeros((levels + 1, 2, lanes)),
+        np.zeros((N_TOTALS, lanes)),
+    )
+
+
+@kernel
+def new_scratch(levels: int, tensors: int, dims: int, ranks: int, loops: int, lanes: int) -> Scratch:
+    """Work space for mappings of a number of loops."""
+    return Scratch(
+        np.zeros((levels + 1, 2 + 2 * tensors), np.int64),
+        np.ones((levels + 1, dims, lanes)),
+        np.zeros((loops, lanes)),
+        np.zeros((loops + 1, lanes)),
+        np.zeros((levels + 1, lanes)),
+        np.zeros((levels + 1, tensors, lanes)),
+        np.zeros((N_BOXES, dims, lanes)),
+        np.ones((levels, tensors, ranks, lanes)),
+        np.ones((levels, tensors, ranks, dims, lanes)),
+        np.ones((levels, tensors, ranks, dims, lanes)),
+        np.zeros(loops + 1, np.int64),
+        np.zeros((ranks, 2), np.int64),
+        np.zeros((N_PER_TENSOR, tensors, lanes)),
+        np.zeros((N_NOTES, lanes), np.int64),
+        np.zeros((ranks, 2, lanes)),
+        np.zeros((N_ROWS, lanes)),
+        np.zeros((levels + 1, lanes)),
+    )
