@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from simsparse.errors import InputError
+from simsparse.inventory import layer_ranges
 from simsparse.result import SCHEMA_VERSION, Result
 
 _TOLERANCE = 1e-9
@@ -101,11 +102,14 @@ def _checked(data: object, where: str) -> Saved:
     for call in data["calls"]:
         if not isinstance(call, dict) or not isinstance(call.get("ops"), str):
             raise InputError(f"file {where!r} has a call without text 'ops', expected a result saved by simulate")
+        layers = call.get("layers", [])
+        if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
+            raise InputError.expected(f"layers of call {call['ops']!r} in {where!r}", layers, "a list of whole numbers")
     return data
 
 
 def diff(before: Result | Saved, after: Result | Saved) -> Difference:
-    """Totals and calls that differ by more than rounding; calls are matched by their ops, in order.
+    """Totals and calls that differ by more than rounding; calls are matched by their ops and layers.
 
     Parameters
     ----------
@@ -113,33 +117,35 @@ def diff(before: Result | Saved, after: Result | Saved) -> Difference:
     """
     one, other = (_saved(item) for item in (before, after))
     totals = tuple(_changes("total", _TOTALS, one, other))
-    return Difference(totals, tuple(_call_changes(_by_ops(one), _by_ops(other))))
+    return Difference(totals, tuple(_call_changes(_by_work(one), _by_work(other))))
 
 
 def _saved(item: Result | Saved) -> Saved:
     return _checked(json.loads(item.to_json()), item.workload.name) if isinstance(item, Result) else item
 
 
-def _by_ops(saved: Saved) -> dict[tuple[str, int], Saved]:
-    """Calls by ops; ops that occur in several calls are numbered."""
-    seen: Counter[str] = Counter()
-    found: dict[tuple[str, int], Saved] = {}
+def _by_work(saved: Saved) -> dict[str, Saved]:
+    """Calls by what they do: ops, and layers where calls of other layers have the same ops."""
     calls = saved["calls"]
     assert isinstance(calls, list)
-    for call in calls:
-        found[call["ops"], seen[call["ops"]]] = call
-        seen[call["ops"]] += 1
-    return found
+    often = Counter(call["ops"] for call in calls)
+    return {call["ops"] if often[call["ops"]] == 1 else _with_layers(call): call for call in calls}
 
 
-def _call_changes(one: dict[tuple[str, int], Saved], other: dict[tuple[str, int], Saved]) -> Iterator[Change]:
+def _with_layers(call: Saved) -> str:
+    layers = call.get("layers", [])
+    assert isinstance(layers, list)
+    return f"{call['ops']} (layers {layer_ranges(layers)})"
+
+
+def _call_changes(one: dict[str, Saved], other: dict[str, Saved]) -> Iterator[Change]:
     for key in [*one, *(key for key in other if key not in one)]:
         if key not in other:
-            yield Change(key[0], "call", _value(one[key].get("kernel")), None)
+            yield Change(key, "call", _value(one[key].get("kernel")), None)
         elif key not in one:
-            yield Change(key[0], "call", None, _value(other[key].get("kernel")))
+            yield Change(key, "call", None, _value(other[key].get("kernel")))
         else:
-            yield from _changes(key[0], _CALL_FIELDS, one[key], other[key])
+            yield from _changes(key, _CALL_FIELDS, one[key], other[key])
 
 
 def _changes(where: str, fields: Sequence[str], one: Saved, other: Saved) -> Iterator[Change]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from simsparse.inventory import short
+from simsparse.inventory import call_names
 from simsparse.plan import Alternative, Call
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def unused_patterns(result: Result) -> tuple[str, ...]:
 def _sentences(
     result: Result, found: dict[str, list[tuple[int, str]]], time_s: Sequence[float]
 ) -> Iterator[str]:  # fmt: skip
+    names = call_names(result.plan.calls)
     for pattern, rows in found.items():
         row, why = max(rows, key=lambda item: time_s[item[0]])
         call = result.plan.calls[row]
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        yield f"{pattern} gains nothing on {short(call.ops[0])}{more}, which {call.kernel} runs as dense: {why}"
+        yield f"{pattern} gains nothing on {names[row]}{more}, which {call.kernel} runs as dense: {why}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from simsparse.machine import pattern_text
 from simsparse.ops import Contraction, Op, Stream
+from simsparse.plan import Call
 from simsparse.workload import Workload
 
 
@@ -56,6 +59,28 @@ def _shape(op: Op) -> str:
 def short(op: str) -> str:
     """The name of an op without the layers of a transformer: `encoder.mlp.fc1` of `encoder.layers.*.mlp.fc1`."""
     return re.sub(r"\blayers\.\*\.", "", op)
+
+
+def layer_ranges(layers: Sequence[int]) -> str:
+    """Layers in few words: `0-2,5`; empty for none."""
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def placed(op: str, layers: Sequence[int]) -> str:
+    """The name of an op with its layers: `layers.0-2.mlp.fc1` of `layers.*.mlp.fc1`."""
+    return op.replace("*", layer_ranges(layers), 1) if layers else op
+
+
+def call_names(calls: Sequence[Call]) -> list[str]:
+    """A short name of the first op of each call; with its layers, where calls of other layers have the same one."""
+    heads = Counter(call.ops[0] for call in calls)
+    return [placed(call.ops[0], call.layers) if heads[call.ops[0]] > 1 else short(call.ops[0]) for call in calls]
 
 
 def op_group(op: str) -> str:

@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from simsparse.compared import Comparison
 from simsparse.errors import InputError, UnsupportedError
-from simsparse.inventory import op_group, short
+from simsparse.inventory import call_names, op_group
 from simsparse.plan import Floats, Ints
 from simsparse.render import si, times
 from simsparse.result import Result
@@ -163,8 +163,8 @@ def _coinciding(result: Result, points: Floats) -> dict[tuple[object, ...], list
 
 def _calls(result: Result, rows: Sequence[int] | Ints) -> str:
     """`mlp.up_proj (cublas)`; of several calls, the last part of each further name."""
-    calls = [result.plan.calls[int(row)] for row in rows]
-    first, *others = (short(call.ops[0]) for call in calls)
+    calls, names = [result.plan.calls[int(row)] for row in rows], call_names(result.plan.calls)
+    first, *others = (names[int(row)] for row in rows)
     names = [first, *(name.rpartition(".")[2] for name in others)]
     listed = ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
     return f"{listed} ({calls[0].kernel})"

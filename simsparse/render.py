@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simsparse.fallback import unused_patterns
-from simsparse.inventory import short
+from simsparse.inventory import call_names, placed, short
 
 if TYPE_CHECKING:
     from simsparse.compared import Comparison
@@ -120,11 +120,12 @@ def _call_rows(result: Result, *, every_op: bool = False) -> list[tuple[str, ...
     seconds = result.prices.latency_s * result.counts
     gain = result.row_dense_latency_s / result.prices.latency_s
     rows: list[tuple[str, ...]] = []
-    for index, call in enumerate(result.plan.calls):
+    for index, (name, call) in enumerate(zip(call_names(result.plan.calls), result.plan.calls, strict=True)):
         more = "" if every_op or len(call.ops) == 1 else f" +{len(call.ops) - 1}"
+        whole = name != short(call.ops[0])
         rows.append(
             (
-                " + ".join(call.ops) if every_op else short(call.ops[0]) + more,
+                " + ".join(placed(op, call.layers) if whole else op for op in call.ops) if every_op else name + more,
                 call.kernel,
                 str(call.count),
                 si(float(seconds[index]), "s"),
@@ -185,16 +186,16 @@ def _terms(result: Result) -> Table:
     used = np.flatnonzero(result.prices.terms_s.any(axis=0))
     names = [result.prices.term_names[i] for i in used]
     rows = [
-        (short(call.ops[0]), si(float(result.prices.latency_s[index]), "s"), *(si(float(t), "s") for t in terms[used]))
-        for index, (call, terms) in enumerate(zip(result.plan.calls, result.prices.terms_s, strict=True))
+        (name, si(float(result.prices.latency_s[index]), "s"), *(si(float(t), "s") for t in terms[used]))
+        for index, (name, terms) in enumerate(zip(call_names(result.plan.calls), result.prices.terms_s, strict=True))
     ]
     return table(("terms of one call", "time", *names), rows, right=("time", *names))
 
 
 def _alternatives(result: Result) -> list[RenderableType]:
     rows = [
-        (short(call.ops[0]), other.kernel, "–" if other.latency_s is None else si(other.latency_s, "s"), other.reason)
-        for call in result.plan.calls
+        (name, other.kernel, "–" if other.latency_s is None else si(other.latency_s, "s"), other.reason)
+        for name, call in zip(call_names(result.plan.calls), result.plan.calls, strict=True)
         for other in call.alternatives
     ]
     return [table(("op", "also tried", "time", "not taken because"), rows, right=("time",))] if rows else []

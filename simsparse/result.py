@@ -14,6 +14,7 @@ import numpy as np
 from simsparse.capacity import Footprint, footprint
 from simsparse.errors import InputError
 from simsparse.fallback import unused_patterns
+from simsparse.inventory import layer_ranges
 from simsparse.plan import COMPUTE_TYPES, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance, Roofs
 from simsparse.workload import Workload
 
@@ -200,6 +201,7 @@ class Result:
             "kernel": [call.kernel for call in calls],
             "pattern": [call.pattern for call in calls],
             "count": [call.count for call in calls],
+            "layers": [layer_ranges(call.layers) for call in calls],
             "latency_s": seconds.tolist(),
             "total_latency_s": (seconds * self.counts).tolist(),
             "dense_latency_s": dense.tolist(),
@@ -281,6 +283,7 @@ class Result:
         names = list(columns)
         calls = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         for call, entry in zip(calls, self.plan.calls, strict=True):
+            call["layers"] = list(entry.layers)
             call["alternatives"] = [
                 {"kernel": a.kernel, "latency_s": a.latency_s, "reason": a.reason} for a in entry.alternatives
             ]

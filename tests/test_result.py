@@ -21,6 +21,7 @@ import simsparse
 from simsparse.compared import Comparison, reason
 from simsparse.diff import diff, read_result
 from simsparse.fallback import unused_patterns
+from simsparse.inventory import layer_ranges
 from simsparse.result import Result
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -187,3 +188,25 @@ def test_diff_finds_what_changed(tmp_path: Path) -> None:
     gone = fewer["calls"].pop()
     (missing,) = diff(after, fewer).calls
     assert (missing.where, missing.field, missing.before, missing.after) == (gone["ops"], "call", "2:4", None)
+
+
+def test_layers_that_differ_are_named() -> None:
+    def of_layer(pattern: str) -> Result:
+        return simsparse.simulate("toy-model", "toy", seq=SEQ, sparsity={"layers.1.mlp.up_proj": pattern})
+
+    one, other = of_layer("2:4"), of_layer("1:4")
+    saved = json.loads(one.to_json())
+    ups = [call for call in saved["calls"] if call["ops"] == "layers.*.mlp.up_proj"]
+    assert [(call["layers"], call["kernel"]) for call in ups] == [([0], "dense"), ([1], "2:4")]
+    assert saved["calls"][0]["layers"] == [0, 1]
+    stream = io.StringIO()
+    Console(width=100, file=stream).print(one)
+    rows = [line.split()[0] for line in stream.getvalue().splitlines() if "up_proj" in line]
+    assert rows[-2:] == ["layers.0.mlp.up_proj", "layers.1.mlp.up_proj"]
+    changes = diff(one, other).calls
+    assert {change.where for change in changes} == {"layers.*.mlp.up_proj (layers 1)"}
+    # The order of the calls does not matter.
+    turned = json.loads(other.to_json())
+    turned["calls"].reverse()
+    assert {(c.where, c.field) for c in diff(saved, turned).calls} == {(c.where, c.field) for c in changes}
+    assert layer_ranges([5, 0, 1, 2]) == "0-2,5"
