@@ -13,7 +13,7 @@ from simsparse.workload import Workload
 
 
 def op_columns(workload: Workload) -> dict[str, list[object]]:
-    """Name, kind, count, shape, FLOPs (of all instances), bytes in and out (of one), pattern of each op."""
+    """Name, kind, count, shape of one, pattern of each op; FLOPs, bytes in and out of all its instances together."""
     ops = workload.ops
     return {
         "op": [op.name for op in ops],
@@ -21,8 +21,8 @@ def op_columns(workload: Workload) -> dict[str, list[object]]:
         "count": [op.count for op in ops],
         "shape": [_shape(op) for op in ops],
         "flops": [op.flops * op.count if isinstance(op, Contraction) else 0 for op in ops],
-        "read_bytes": [sum(t.dense_bytes for t in op.inputs) for op in ops],
-        "write_bytes": [sum(t.dense_bytes for t in op.outputs) for op in ops],
+        "read_bytes": [op.count * sum(t.dense_bytes for t in op.inputs) for op in ops],
+        "write_bytes": [op.count * sum(t.dense_bytes for t in op.outputs) for op in ops],
         "pattern": [pattern_text(op) for op in ops],
     }
 

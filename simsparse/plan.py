@@ -7,8 +7,8 @@ stored bytes); each family names its own mapping columns. `price` takes both, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -187,6 +187,10 @@ class Plan:
     workload: Workload | None = field(default=None, compare=False)
 
 
+# Fields of specs and tables that hold a figure for each type that is multiplied.
+_BY_TYPE = frozenset({"mac_rate", "sparse_rate", "macs_per_cycle", "multiply_pj"})
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a machine's numbers come from."""
@@ -195,6 +199,16 @@ class Provenance:
     constants_hash: str
     unverified: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+
+    def of_types(self, types: Collection[str]) -> Provenance:
+        """Without rates and multiplication energies of types that are not among `types`."""
+
+        def used(name: str) -> bool:
+            field, *keys = name.rpartition(": ")[2].split(".")
+            return field not in _BY_TYPE or not keys or keys[0] in types
+
+        kept = {label: tuple(filter(used, getattr(self, label))) for label in ("unverified", "assumed")}
+        return replace(self, **kept)  # type: ignore[arg-type]
 
 
 @runtime_checkable
@@ -264,12 +278,17 @@ class Roofs:
     dram_bytes_per_s: float
 
 
+def compute_types(problem: Floats) -> list[str]:
+    """The types in which the products of `problem` are multiplied."""
+    products = np.isin(problem[:, ProblemColumn.KIND], (ProblemKind.GEMM, ProblemKind.ATTENTION))
+    return [COMPUTE_TYPES[int(code)] for code in np.unique(problem[products, ProblemColumn.COMPUTE])]
+
+
 def roofs(machine: Machine, problem: Floats) -> Roofs | None:
     """Rooflines of the multiplication types that `problem` uses; None where the machine gives none."""
     if not isinstance(machine, HasRooflines):
         return None
-    products = np.isin(problem[:, ProblemColumn.KIND], (ProblemKind.GEMM, ProblemKind.ATTENTION))
-    types = [COMPUTE_TYPES[int(code)] for code in np.unique(problem[products, ProblemColumn.COMPUTE])]
+    types = compute_types(problem)
     peaks: list[tuple[str, float]] = []
     for name in types:
         dense, sparse = machine.peak_flops_per_s(name), machine.peak_flops_per_s(name, sparse=True)

@@ -186,7 +186,8 @@ def roofline_points(result: Result) -> Floats:
     rows = np.flatnonzero((prices.flops > 0) & (moved > 0) & ~np.isnan(result.peak_fraction))
     if not rows.size:
         raise UnsupportedError(f"no call of {result.workload.name!r} multiplies and moves data, expected one to draw")
-    return np.column_stack([prices.flops[rows] / moved[rows], prices.flops[rows] / prices.latency_s[rows], rows])
+    flops = result.needed_flops[rows]
+    return np.column_stack([flops / moved[rows], flops / prices.latency_s[rows], rows])
 
 
 def stacked(

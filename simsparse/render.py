@@ -141,7 +141,8 @@ def _totals(result: Result) -> list[tuple[str, str]]:
     memory = result.footprint
     room = "" if math.isinf(memory.memory_bytes) else f" of {si(memory.memory_bytes, 'B')}"
     order = np.argsort(-result.bound_seconds)
-    unit = f"{result.workload.unit}s"
+    unit, devices = f"{result.workload.unit}s", result.workload.devices
+    each, together = (f" on each of {devices} devices", " of all together") if devices > 1 else ("", "")
     bounds = [
         f"{result.prices.term_names[i]} {result.bound_seconds[i] / result.latency_s:.0%}"
         for i in order
@@ -150,10 +151,11 @@ def _totals(result: Result) -> list[tuple[str, str]]:
     return [
         ("latency", f"{si(result.latency_s, 's')}, dense {si(result.dense_latency_s, 's')}"),
         ("speedup", f"{times(result.speedup)} over dense"),
-        ("throughput", f"{plain(result.tokens_per_s)} {unit}/s, {plain(result.tokens_per_j)} {unit}/J"),
+        ("throughput", f"{plain(result.tokens_per_s)} {unit}/s, {plain(result.tokens_per_j)} {unit}/J{together}"),
         (
             "energy",
-            f"{si(result.energy_j, 'J')}, dense {si(result.dense_energy_j, 'J')}, gain {times(result.energy_gain)}",
+            f"{si(result.energy_j, 'J')}{each}, dense {si(result.dense_energy_j, 'J')}, "
+            f"gain {times(result.energy_gain)}",
         ),
         ("memory", f"{si(memory.total_bytes, 'B')}{room}, largest batch {memory.largest_batch}"),
         ("bound", ", ".join(bounds)),
@@ -327,7 +329,9 @@ def inventory_table(work: Workload, columns: Mapping[str, Sequence[object]]) -> 
     return _spaced(
         [
             Text("; ".join((head, *work.transforms))),
-            table(titles, rows, right=("count", "shape", "FLOPs"), gap=1),
+            table(
+                ["all FLOPs" if t == "FLOPs" else t for t in titles], rows, right=("count", "shape", "all FLOPs"), gap=1
+            ),
             _lines([("parameters", f"{work.parameters:,}"), ("FLOPs", f"{work.flops:,}")]),
         ]
     )

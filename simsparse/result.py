@@ -86,7 +86,7 @@ class Result:
 
     @property
     def energy_j(self) -> float:
-        """Of the whole step."""
+        """Of the whole step on one device."""
         return float(self.prices.energy_j @ self.counts)
 
     @property
@@ -156,14 +156,24 @@ class Result:
         return np.array(rows)
 
     @cached_property
+    def needed_flops(self) -> Floats:
+        """Dense FLOPs of each call without those of scores that a causal mask or window leaves out, shape (n,)."""
+        problem = self.plan.problem
+        attention = problem[:, ProblemColumn.KIND] == ProblemKind.ATTENTION
+        return np.where(attention, self.prices.flops * problem[:, ProblemColumn.NEEDED], self.prices.flops)
+
+    @cached_property
     def peak_fraction(self) -> Floats:
-        """Effective FLOP/s over the dense peak of the type, shape (n,); NaN for streams or without `roofs`."""
+        """Needed FLOP/s over the dense peak of the type, shape (n,); NaN for streams or without `roofs`.
+
+        More than one only where zeros of a pattern are skipped, since they count.
+        """
         peaks = dict(self.roofs.flops_per_s) if self.roofs is not None else {}
         of_type = np.array([peaks.get(name, np.nan) for name in COMPUTE_TYPES])
         problem = self.plan.problem
         products = np.isin(problem[:, ProblemColumn.KIND], (ProblemKind.GEMM, ProblemKind.ATTENTION))
         peak = np.where(products, of_type[problem[:, ProblemColumn.COMPUTE].astype(np.int64)], np.nan)
-        return self.prices.flops / self.prices.latency_s / peak
+        return self.needed_flops / self.prices.latency_s / peak
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -246,8 +256,10 @@ class Result:
             "latency_s": self.latency_s,
             "dense_latency_s": self.dense_latency_s,
             "speedup": self.speedup,
+            "devices": self.workload.devices,
             "energy_j": self.energy_j,
             "dense_energy_j": self.dense_energy_j,
+            "all_devices_energy_j": self.all_devices_energy_j,
             "energy_gain": self.energy_gain,
             "unit": self.workload.unit,
             "tokens_per_s": self.tokens_per_s,

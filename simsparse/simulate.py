@@ -12,7 +12,7 @@ from simsparse.capacity import footprint
 from simsparse.dtypes import DType
 from simsparse.errors import InputError
 from simsparse.ops import Contraction, Op
-from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn, roofs
+from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn, compute_types, roofs
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_machine, load_workload
 from simsparse.result import Baseline, Result
@@ -74,7 +74,7 @@ def simulate(
         prices=prices,
         baseline=dense,
         footprint=footprint(work, plan, target.memory_bytes),
-        provenance=target.provenance,
+        provenance=target.provenance.of_types(compute_types(plan.problem)),
         roofs=roofs(target, plan.problem),
     )
 

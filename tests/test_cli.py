@@ -174,6 +174,8 @@ class TestOthers:
         data = run_json(capsys, "extract", "toy-model", "--seq", "3", "--batch", "2")
         assert (data["parameters"], data["flops"]) == (4 * 1024 * 4096, 4 * 2 * 6 * 1024 * 4096)
         assert sum(op["flops"] for op in data["ops"]) == data["flops"]
+        # Bytes are of both layers, too: weight and input.
+        assert data["ops"][1]["read_bytes"] == 2 * 2 * (4096 * 1024 + 6 * 1024)
 
     def test_diff(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         saved = [str(tmp_path / name) for name in ("a.json", "b.json")]

@@ -18,6 +18,7 @@ import toy_model
 from rich.console import Console
 
 import simsparse
+import simsparse.transforms
 from simsparse.compared import Comparison, reason
 from simsparse.diff import diff, read_result
 from simsparse.fallback import unused_patterns
@@ -210,3 +211,31 @@ def test_layers_that_differ_are_named() -> None:
     turned["calls"].reverse()
     assert {(c.where, c.field) for c in diff(saved, turned).calls} == {(c.where, c.field) for c in changes}
     assert layer_ranges([5, 0, 1, 2]) == "0-2,5"
+
+
+def test_causal_attention_is_held_against_what_it_needs() -> None:
+    result = simsparse.simulate("llama-2-7b", "a100-sxm-80gb", phase="prefill")
+    assert np.nanmax(result.peak_fraction) < 1
+    (row,) = (i for i, call in enumerate(result.plan.calls) if call.kernel == "flash-attention")
+    assert result.needed_flops[row] == pytest.approx(result.prices.flops[row] * 2049 / 4096)
+
+
+def test_energy_of_several_devices_says_whose_it_is() -> None:
+    work = simsparse.transforms.apply_method(simsparse.load_workload("llama-3.2-1b"), "tp:2")
+    result = simsparse.simulate(work, "a100-sxm-80gb")
+    saved = json.loads(result.to_json())
+    assert saved["devices"] == 2
+    assert saved["all_devices_energy_j"] == pytest.approx(2 * saved["energy_j"])
+    assert saved["tokens_per_j"] == pytest.approx(2048 / saved["all_devices_energy_j"])
+    stream = io.StringIO()
+    Console(width=120, file=stream).print(result)
+    assert " J on each of 2 devices, dense" in stream.getvalue()
+    assert "tokens/J of all together" in stream.getvalue()
+
+
+def test_only_figures_that_were_used_are_listed_as_unverified() -> None:
+    listed = simsparse.simulate("llama-3.2-1b", "a100-sxm-80gb", phase="decode").provenance.unverified
+    assert "a100-sxm-80gb: dram_kind" in listed
+    assert [name for name in listed if "int4" in name or "bf16" in name or "GDDR7" in name or "cpu" in name] == []
+    integers = simsparse.simulate("llama-3.2-1b", "a100-sxm-80gb", phase="decode", dtype="int8").provenance.unverified
+    assert any("multiply_pj.int8" in name for name in integers)

@@ -94,10 +94,15 @@ class GpuMachine(KernelMachine):
             self.spec.digest(),
             self._constants.digest(),
             tuple(f"{self.name}: {name}" for name, figure in figures if figure.unverified)
-            + tuple(f"energy: {name}" for name in energy_table().unverified()),
+            + tuple(f"energy: {name}" for name in energy_table().unverified() if self._takes(name)),
             tuple(f"{self.name}: {name}" for name, figure in figures if figure.assumed)
             + tuple(f"kernel {name}" for name in self._constants.assumed),
         )
+
+    def _takes(self, figure: str) -> bool:
+        """Whether a figure of the energy table bears on this card: other memories and cores of CPUs do not."""
+        field, _, key = figure.partition(".")
+        return field != "instruction_pj" and (field != "dram_pj_per_bit" or key == self.spec.dram_kind.value)
 
     @cached_property
     def card(self) -> Floats:

@@ -50,7 +50,7 @@ def extract(
     output: Output = None,
     plugin: Plugin = None,
 ) -> None:
-    """The ops of a model, its parameters and its FLOPs."""
+    """The ops of a model, its parameters and its FLOPs; FLOPs and bytes of an op are of all its instances together."""
     load_plugins(plugin)
     from simsparse.inventory import op_columns, totals
     from simsparse.registry import load_workload
