@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -40,7 +41,7 @@ from accel_models.asic.product import (
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.design import DesignSpec
 from simsparse.dataflow.roles import bound, roles_of
-from simsparse.dataflow.store import content_key, engine_version, remembered
+from simsparse.dataflow.store import code_version, content_key, engine_version, remembered
 from simsparse.errors import UnknownNameError, UnsupportedError
 from simsparse.machine import BEST, pattern_text
 from simsparse.ops import Contraction, Op
@@ -211,7 +212,13 @@ class AsicMachine:
         words = words_of(product.bits, self._word_bits)
         architecture = self._dense if kernel.mode.dense else self._sparse
         architecture = bound(widened(architecture, words), roles_of(problem))
-        key = content_key(replace(problem, name=""), architecture, kernel.flow, self.spec.clock_hz.value)
+        key = content_key(
+            code_version(Path(__file__).parent),
+            replace(problem, name=""),
+            architecture,
+            kernel.flow,
+            self.spec.clock_hz.value,
+        )
         clock_hz = self.spec.clock_hz.value
         return remembered(
             key, self._width,

@@ -66,14 +66,27 @@ def best(problem: Problem, architecture: Architecture, flow: Flow) -> Analysis:
         final = _final(problem, architecture, nest, flow, roles)
         reason = "; ".join(map(str, final.overflows())) or "more instances are needed than there are"
         raise UnsupportedError(f"no mapping of {problem.name or 'the problem'} fits: {reason}")
+    inward = range(1, len(architecture.levels))
+    tries = []
+    for order in (inward, reversed(inward), [*inward, *inward][len(inward) // 2 :][: len(inward)]):
+        attempt = replace(nest, tiles=[{} for _ in architecture.levels])
+        tries.append((_descend(attempt, list(order), found, prepared, architecture, flow, roles), attempt))
+    return _final(problem, architecture, min(tries, key=lambda each: each[0])[1], flow, roles)
+
+
+def _descend(
+    nest: _Nest, order: list[int], found: float, prepared: Prepared, architecture: Architecture, flow: Flow,
+    roles: Roles,
+) -> float:  # fmt: skip
+    """Improve the tiles of the levels in an order until nothing gets better; the score reached."""
     for _ in range(PASSES):
         before = found
-        for level in range(len(architecture.levels) - 1, 0, -1):
+        for level in order:
             for dim in [dim for role in flow.loops[level] for dim in roles[role]]:
                 found = _improve(nest, level, dim, found, prepared, architecture, flow, roles)
         if found >= before * (1.0 - 1e-6):
             break
-    return _final(problem, architecture, nest, flow, roles)
+    return found
 
 
 def _fill(problem: Problem, architecture: Architecture, flow: Flow, roles: Roles) -> list[list[Loop]]:

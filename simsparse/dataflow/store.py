@@ -34,12 +34,17 @@ def cache_folder() -> Path:
 
 
 @cache
-def engine_version() -> str:
-    """Hash of the code of this package."""
+def code_version(folder: Path) -> str:
+    """Hash of the Python files of a folder."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def engine_version() -> str:
+    """Hash of the code of this package."""
+    return code_version(Path(__file__).parent)
 
 
 def content_key(*parts: object) -> str:
