@@ -84,7 +84,7 @@ def call_names(calls: Sequence[Call]) -> list[str]:
 
 
 def op_group(op: str) -> str:
-    """The part of a model an op belongs to: `mlp` of `layers.*.mlp.up_proj`, `lm_head` of `lm_head`."""
-    parts = short(op).split(".")
+    """The part of a model an op belongs to: `mlp` of `layers.*.mlp.up_proj`, `layer3` of `layer3.0.conv1`."""
+    parts = [part for part in short(op).split(".") if part != "*" and not part.isdigit()]
     # Two stacks of one model are two groups: `encoder.mlp`.
     return ".".join(parts[:2]) if len(parts) > 2 else parts[0]

@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -41,6 +42,8 @@ OTHER = "other"
 _BESIDE: dict[str, Any] = {
     "loc": "upper left", "bbox_to_anchor": (1.01, 1), "fontsize": 8, "title_fontsize": 8, "frameon": False,
 }  # fmt: skip
+TOO_NEAR = 0.012  # decades: of points nearer than this in both directions one hides the other
+IN_A_ROW = 4  # groups of bars
 TIME_AREA = 1200.0  # points² of a call that takes all the time
 
 
@@ -132,7 +135,7 @@ def _scatter(ax: Axes, result: Result, points: Floats) -> None:
     """The points, those of the most time with a mark of their own; the rest are small and grey."""
     share = result.prices.latency_s * result.counts / result.latency_s
     rows = points[:, 2].astype(np.int64)
-    groups = sorted(_coinciding(result, points).values(), key=lambda group: -float(share[rows[group]].sum()))
+    groups = sorted(_coinciding(points, share[rows]), key=lambda group: -float(share[rows[group]].sum()))
     for rank, group in enumerate(groups):
         style = min(rank, MOST - 1)
         part = float(share[rows[group]].sum())
@@ -152,22 +155,27 @@ def _scatter(ax: Axes, result: Result, points: Floats) -> None:
         handle.set_sizes([40.0])
 
 
-def _coinciding(result: Result, points: Floats) -> dict[tuple[object, ...], list[int]]:
-    """Points that would hide each other: calls of one kernel with the same two coordinates."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for at, (x, y, row) in enumerate(points.tolist()):
-        kernel = result.plan.calls[int(row)].kernel
-        groups.setdefault((kernel, f"{x:.3g}", f"{y:.3g}"), []).append(at)
+def _coinciding(points: Floats, share: Floats) -> list[list[int]]:
+    """Points that would hide each other, those of most time first: they are drawn where the first of them is."""
+    groups: list[list[int]] = []
+    place = np.log10(points[:, :2])
+    for at in np.argsort(-share, kind="stable").tolist():
+        near = (group for group in groups if np.abs(place[group[0]] - place[at]).max() < TOO_NEAR)
+        group = next(near, None)
+        if group is None:
+            groups.append([at])
+        else:
+            group.append(at)
     return groups
 
 
 def _calls(result: Result, rows: Sequence[int] | Ints) -> str:
     """`mlp.up_proj (cublas)`; of several calls, the last part of each further name."""
-    calls, names = [result.plan.calls[int(row)] for row in rows], call_names(result.plan.calls)
-    first, *others = (names[int(row)] for row in rows)
+    kernels, names = [result.plan.calls[int(row)].kernel for row in rows], call_names(result.plan.calls)
+    first, *others = (names[int(row)] for row in sorted(rows))
     names = [first, *(name.rpartition(".")[2] for name in others)]
     listed = ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
-    return f"{listed} ({calls[0].kernel})"
+    return f"{listed} ({', '.join(dict.fromkeys(kernels))})"
 
 
 def roofline_points(result: Result) -> Floats:
@@ -289,13 +297,38 @@ def _name(result: Result) -> str:
 
 
 def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Path | None = None) -> Figure:
-    """Speedup over dense of each pattern, in groups of machines; the line is dense."""
-    count = len(comparison.patterns)
+    """Speedup over dense of each pattern, in groups of machines; the line is dense.
+
+    More than `IN_A_ROW` machines stand in several rows, unless `ax` is given.
+
+    Raises
+    ------
+    InputError
+        For more than `MOST` patterns.
+    """
+    count, machines = len(comparison.patterns), len(comparison.machines)
     if count > MOST:
         raise InputError.expected("patterns", count, f"at most {MOST} in one picture")
-    figure, ax = _canvas(ax, max(5.0, 1.6 + 0.42 * (count + 1) * len(comparison.machines)), 3.8)
-    height = np.array([[result.speedup for result in line] for line in comparison.results])
-    centre = np.arange(len(comparison.machines))
+    if ax is None:
+        rows = math.ceil(machines / IN_A_ROW)
+        figure = _new(max(5.0, 1.6 + 0.42 * (count + 1) * min(machines, IN_A_ROW)), 0.8 + 3.0 * rows)
+        axes, step = list(figure.subplots(rows, 1, sharey=True, squeeze=False)[:, 0]), IN_A_ROW
+    else:
+        figure, axes, step = _figure_of(ax), [ax], machines
+    for index, part in enumerate(axes):
+        _speedups(part, comparison, range(index * step, min((index + 1) * step, machines)), step)
+    first = comparison.results[0][0].workload
+    axes[0].set_title(f"{first.name}: {first.phase}, batch {first.batch}, {first.dtype}", fontsize=10)
+    axes[0].set_ylim(0, max(result.speedup for line in comparison.results for result in line) * 1.15)
+    axes[0].legend(**_BESIDE)
+    return _done(figure, path)
+
+
+def _speedups(ax: Axes, comparison: Comparison, machines: range, step: int) -> None:
+    """Bars of some machines."""
+    count = len(comparison.patterns)
+    height = np.array([[result.speedup for result in comparison.results[index]] for index in machines])
+    centre = np.arange(len(machines))
     width = 0.84 / count
     for index, pattern in enumerate(comparison.patterns):
         where = centre + (index - (count - 1) / 2) * width
@@ -309,58 +342,83 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
                 rotation=90 if width < 0.12 else 0,
             )  # fmt: skip
     ax.axhline(1.0, color="black", linewidth=1.0, linestyle="--", zorder=3)
-    names = [
-        name if comparison.fit(index) else f"{name}\ndoes not fit" for index, name in enumerate(comparison.machines)
-    ]
+    names = [comparison.machines[index] + ("" if comparison.fit(index) else "\ndoes not fit") for index in machines]
+    ax.set_xlim(-0.5, min(step, len(comparison.machines)) - 0.5)
     ax.set_xticks(centre, names, fontsize=9)
     ax.set_ylabel("speedup over dense")
-    ax.set_ylim(0, float(height.max()) * 1.15)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(comparison.results[0][0].workload.name, fontsize=10)
-    ax.legend(**_BESIDE)
-    return _done(figure, path)
 
 
 def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = None) -> Figure:
-    """Where the latency comes from: the time of the calls that each term bounds, up to the whole; dense beside it."""
+    """Where the latency comes from: what each term adds (`term_shares`), up to the whole; dense below it.
+
+    Dotted: how long the term takes in all, of which the rest is hidden behind longer ones.
+    """
     figure, ax = _canvas(ax, 6.0, 3.6)
-    seconds = result.bound_seconds
-    order = [int(i) for i in np.argsort(-seconds) if seconds[i] > 0]
-    steps = seconds[order]
-    bottom = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
-    names = [result.prices.term_names[i] for i in order]
-    position = np.arange(len(order))
-    ax.bar(position, steps, bottom=bottom, width=0.62, color=COLOURS[0], zorder=2)
+    added = term_shares(result)
+    order = sorted((name for name in added if name != OTHER), key=lambda name: -added[name])
+    names = [name for name in order if added[name] >= 0.005 * result.latency_s]
+    steps = np.array([added[name] for name in names])
+    if (small := result.latency_s - float(steps.sum())) > 1e-9 * result.latency_s:
+        steps, names = np.append(steps, small), [*names, OTHER]
+    start = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
+    alone = dict(zip(result.prices.term_names, (result.counts @ result.prices.terms_s).tolist(), strict=True))
+    whole = np.array([alone.get(name, 0.0) for name in names])
+    position, ends = np.arange(len(names)), np.arange(len(names), len(names) + 2)
+    ax.barh(position, whole, left=start, height=0.62, fill=False, linestyle=":", linewidth=0.8, zorder=1)
+    ax.barh(position, steps, left=start, height=0.62, color=COLOURS[0], zorder=2)
     totals = np.array([result.latency_s, result.dense_latency_s])
-    ends = np.arange(len(order), len(order) + 2)
-    bars = ax.bar(ends, totals, width=0.62, color=[COLOURS[2], COLOURS[7]], edgecolor="white", linewidth=0.5, zorder=2)
+    bars = ax.barh(
+        ends, totals, height=0.62, color=[COLOURS[2], COLOURS[7]], edgecolor="white", linewidth=0.5, zorder=2
+    )
     bars[1].set_hatch(HATCHES[1])
-    for at, top in zip(position, np.cumsum(steps), strict=True):
-        ax.plot([at - 0.31, at + 1.31], [top, top], color="black", linewidth=0.8, zorder=3)
-    tops = np.concatenate([np.cumsum(steps), totals])
-    for at, top, value in zip([*position, *ends], tops, [*steps, *totals], strict=True):
+    for at, end in zip(position, np.cumsum(steps), strict=True):
+        ax.plot([end, end], [at - 0.31, at + 1.31], color="black", linewidth=0.8, zorder=3)
+    right = np.concatenate([np.maximum(start + whole, start + steps), totals])
+    for at, end, value in zip([*position, *ends], right, [*steps, *totals], strict=True):
         ax.annotate(
-            si(float(value), "s"), (at, top), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8
+            si(float(value), "s"), (end, at), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
         )
-    ax.set_xticks([*position, *ends], [*names, "all", "dense"], fontsize=8, rotation=0 if len(order) < 6 else 30)
-    ax.yaxis.set_major_formatter(FuncFormatter(_seconds))
-    ax.tick_params(axis="y", labelsize=8)
-    ax.set_ylim(0, float(tops.max()) * 1.12)
-    ax.set_ylabel("time of calls bound by")
+    ax.set_yticks([*position, *ends], [*names, "all", "dense"], fontsize=8)
+    ax.set_ylim(len(names) + 1.5, -0.5)
+    ax.set_xlim(0, float(right.max()) * 1.25)
+    ax.xaxis.set_major_formatter(FuncFormatter(_seconds))
+    ax.locator_params(axis="x", nbins=4)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_xlabel("time; dotted: hidden behind others")
     ax.set_title(f"{result.workload.name} on {result.machine}: {times(result.speedup)} over dense", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     return _done(figure, path)
 
 
+def term_shares(result: Result) -> dict[str, float]:
+    """Seconds that each term of the calls adds to the whole; with `OTHER` for what no term names, they add up to it.
+
+    Of a call, the term that bounds it counts in full; what is left of the latency is shared by the other terms as they
+    are long, since each machine lets them overlap by a rule of its own.
+    """
+    prices, rows = result.prices, np.arange(len(result.prices))
+    own = np.minimum(prices.terms_s[rows, prices.bound], prices.latency_s)
+    beside = prices.terms_s.copy()
+    beside[rows, prices.bound] = 0.0
+    total, rest = beside.sum(axis=1), prices.latency_s - own
+    parts = beside * np.divide(np.minimum(rest, total), total, out=np.zeros_like(total), where=total > 0)[:, None]
+    parts[rows, prices.bound] = own
+    found = dict(zip(prices.term_names, (result.counts @ parts).tolist(), strict=True))
+    return {**found, OTHER: result.latency_s - sum(found.values())}
+
+
 def overview(result: Result, path: str | Path | None = None) -> Figure:
     """One page of a result: roofline where the machine has one, waterfall, latency and energy by op."""
-    if _has_points(result):
+    missing = _no_points(result)
+    if missing is None:
         figure = _new(10.0, 7.6)
         grid = figure.add_gridspec(2, 1, height_ratios=[1.25, 1])
         roofline(result, figure.add_subfigure(grid[0]).subplots())
         bottom = figure.add_subfigure(grid[1])
     else:
-        figure = _new(10.0, 3.4)
+        figure = _new(10.0, 3.6)
+        figure.suptitle(missing, fontsize=8)
         bottom = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
     cells = bottom.subplots(1, 3, width_ratios=[1.3, 1, 1])
     waterfall(result, cells[0])
@@ -370,9 +428,10 @@ def overview(result: Result, path: str | Path | None = None) -> Figure:
     return _done(figure, path)
 
 
-def _has_points(result: Result) -> bool:
+def _no_points(result: Result) -> str | None:
+    """Why there is no roofline; None if there is one."""
     try:
         roofline_points(result)
-    except UnsupportedError:
-        return False
-    return True
+    except UnsupportedError as error:
+        return str(error)
+    return None

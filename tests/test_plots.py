@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 import simsparse
 from simsparse import plots
 from simsparse.compared import Comparison
+from simsparse.inventory import op_group
 from simsparse.result import Result
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -83,6 +84,7 @@ def test_no_roofline_without_roofs(sparse: Result, monkeypatch: pytest.MonkeyPat
         plots.roofline(bare)
     # The overview leaves it out: waterfall, latency and energy remain.
     assert len(plots.overview(bare).axes) == 3
+    assert "gives no rooflines" in plots.overview(bare).get_suptitle()
     assert len(plots.overview(sparse).axes) == 4
 
 
@@ -150,13 +152,48 @@ def test_a_machine_whose_memory_is_too_small_is_marked(monkeypatch: pytest.Monke
 def test_waterfall_climbs_to_the_latency(sparse: Result) -> None:
     figure = plots.waterfall(sparse)
     (ax,) = figure.axes
-    steps, totals = (list(c) for c in ax.containers)
-    assert [bar.get_height() for bar in steps] == pytest.approx(sorted(sparse.bound_seconds, reverse=True))
-    tops = [bar.get_y() + bar.get_height() for bar in steps]
-    assert [bar.get_y() for bar in steps] == pytest.approx([0.0, *tops[:-1]])
-    assert tops[-1] == pytest.approx(sparse.latency_s)
-    assert [bar.get_height() for bar in totals] == [sparse.latency_s, sparse.dense_latency_s]
+    whole, steps, totals = (list(c) for c in ax.containers)
+    shares = plots.term_shares(sparse)
+    assert [bar.get_width() for bar in steps] == pytest.approx([shares["compute"], shares["dram"]])
+    ends = [bar.get_x() + bar.get_width() for bar in steps]
+    assert [bar.get_x() for bar in steps] == pytest.approx([0.0, *ends[:-1]])
+    assert ends[-1] == pytest.approx(sparse.latency_s)
+    assert [bar.get_width() for bar in whole] == pytest.approx((sparse.counts @ sparse.prices.terms_s).tolist())
+    assert [bar.get_width() for bar in totals] == [sparse.latency_s, sparse.dense_latency_s]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["compute", "dram", "all", "dense"]
     assert no_overlap(figure)
+
+
+def test_terms_share_the_latency_of_their_calls(sparse: Result) -> None:
+    # The toy takes the longest term alone: two products bound by compute, the norm by memory.
+    time_s = sparse.prices.latency_s * sparse.counts
+    shares = plots.term_shares(sparse)
+    assert shares == pytest.approx({"compute": time_s[1:].sum(), "dram": time_s[0], "other": 0.0}, abs=1e-15)
+    result = simsparse.simulate("llama-2-7b", "a100-sxm-80gb", phase="decode", sparsity={"*": "2:4"})
+    shares = plots.term_shares(result)
+    assert sum(shares.values()) == pytest.approx(result.latency_s, rel=1e-12)
+    # Every call is launched; a term never adds more than it takes.
+    launch_s = result.prices.terms_s[:, result.prices.term_names.index("launch")]
+    assert 0 < shares["launch"] <= float(result.counts @ launch_s) * (1 + 1e-12)
+    assert no_overlap(plots.waterfall(result))
+
+
+def test_many_machines_stand_in_rows() -> None:
+    comparison = Comparison.of(simsparse.compare("toy-model", ["toy"] * 6, ["dense", "2:4"], seq=8), ["dense", "2:4"])
+    figure = plots.speedup_bars(comparison)
+    assert [len(ax.get_xticklabels()) for ax in figure.axes] == [4, 2]
+    assert figure.axes[0].get_title() == "toy-model: prefill, batch 1, fp16"
+    assert no_overlap(figure)
+
+
+def test_points_that_would_hide_each_other_are_one() -> None:
+    points = np.array([[100.0, 10.0, 0], [101.0, 10.1, 1], [100.0, 20.0, 2]])
+    assert plots._coinciding(points, np.array([0.2, 0.5, 0.3])) == [[1, 0], [2]]
+
+
+def test_groups_leave_out_indices() -> None:
+    names = ("layer3.*.conv1", "layer3.0.downsample.0", "encoder.layers.*.mlp.fc1", "lm_head")
+    assert [op_group(name) for name in names] == ["layer3", "layer3", "encoder.mlp", "lm_head"]
 
 
 def test_drawn_on_given_axes_and_saved(sparse: Result, tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def simulate(
 def compare(
     workload: WorkloadName,
     on: OnSeveral,
-    patterns: Annotated[str, typer.Option(metavar="PATTERN,…", help="Patterns, separated by commas.")],
+    patterns: Annotated[
+        str, typer.Option(metavar="PATTERN,…", help="Patterns, separated by commas; with --plot at most 8.")
+    ],
     ops: Annotated[str, typer.Option(metavar="GLOB", help="Ops that get the patterns.")] = "*",
     phase: Phase = None,
     batch: Batch = 1,
