@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from simsparse.dataflow._arrays import Count, LoopKind, Total
 from simsparse.dataflow.analysis import Analysis, analyze
@@ -19,6 +20,7 @@ from simsparse.errors import UnsupportedError
 
 ENERGY_WEIGHT = 0.05  # of two mappings about as fast the one that takes less energy
 PASSES = 4
+TRADES = (2, 4, 16)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,23 @@ class _Nest:
         return self.left(dim) * inside * math.prod(tile.get(dim, 1) for tile in self.tiles)
 
 
+@dataclass(frozen=True)
+class _Search:
+    """What all mappings of one search share."""
+
+    prepared: Prepared
+    flow: Flow
+    roles: Roles
+
+    def dims(self, level: int) -> list[str]:
+        """Dimensions that a level loops over."""
+        return [dim for role in self.flow.loops[level] for dim in self.roles[role]]
+
+    def score(self, nest: _Nest) -> float:
+        """Cycles, with a little of the energy; infinite where something does not fit."""
+        return _score(self.prepared, _mapping(nest, self.prepared.architecture, self.flow, self.roles))
+
+
 def best(problem: Problem, architecture: Architecture, flow: Flow) -> Analysis:
     """The fastest mapping found, of the problem with extents rounded up to what the factors multiply to.
 
@@ -59,31 +78,30 @@ def best(problem: Problem, architecture: Architecture, flow: Flow) -> Analysis:
         If no tile fits, saying which level is short of what.
     """
     roles = roles_of(problem)
+    search = _Search(prepare(problem, architecture), flow, roles)
     nest = _Nest(dict(problem.dims), _fill(problem, architecture, flow, roles), [{} for _ in architecture.levels])
-    prepared = prepare(problem, architecture)
-    found = _score(prepared, _mapping(nest, architecture, flow, roles))
+    found = search.score(nest)
     if math.isinf(found):
         final = _final(problem, architecture, nest, flow, roles)
         reason = "; ".join(map(str, final.overflows())) or "more instances are needed than there are"
         raise UnsupportedError(f"no mapping of {problem.name or 'the problem'} fits: {reason}")
-    inward = range(1, len(architecture.levels))
+    inward = [*range(1, len(architecture.levels))]
     tries = []
-    for order in (inward, reversed(inward), [*inward, *inward][len(inward) // 2 :][: len(inward)]):
+    for order in (inward, inward[::-1]):
         attempt = replace(nest, tiles=[{} for _ in architecture.levels])
-        tries.append((_descend(attempt, list(order), found, prepared, architecture, flow, roles), attempt))
+        tries.append((_descend(search, attempt, order, found), attempt))
     return _final(problem, architecture, min(tries, key=lambda each: each[0])[1], flow, roles)
 
 
-def _descend(
-    nest: _Nest, order: list[int], found: float, prepared: Prepared, architecture: Architecture, flow: Flow,
-    roles: Roles,
-) -> float:  # fmt: skip
+def _descend(search: _Search, nest: _Nest, order: list[int], found: float) -> float:
     """Improve the tiles of the levels in an order until nothing gets better; the score reached."""
     for _ in range(PASSES):
         before = found
         for level in order:
-            for dim in [dim for role in flow.loops[level] for dim in roles[role]]:
-                found = _improve(nest, level, dim, found, prepared, architecture, flow, roles)
+            for dim in search.dims(level):
+                found = _improve(search, nest, level, dim, found)
+        for level in order:
+            found = _trade(search, nest, level, found)
         if found >= before * (1.0 - 1e-6):
             break
     return found
@@ -124,18 +142,35 @@ def _candidates(left: int) -> Iterator[int]:
     yield from sorted({-(-left // pieces) for pieces in (*range(1, 9), *(2**k for k in range(4, 20)))})
 
 
-def _improve(
-    nest: _Nest, level: int, dim: str, found: float, prepared: Prepared, architecture: Architecture, flow: Flow,
-    roles: Mapping[str, tuple[str, ...]],
-) -> float:  # fmt: skip
+def _improve(search: _Search, nest: _Nest, level: int, dim: str, found: float) -> float:
+    """Take the best factor of a dimension at a level."""
     tile = nest.tiles[level]
     kept = tile.pop(dim, 1)
     for factor in _candidates(nest.left(dim)):
         tile[dim] = factor
-        score = _score(prepared, _mapping(nest, architecture, flow, roles))
+        score = search.score(nest)
         if score < found * (1.0 - 1e-9):
             found, kept = score, factor
     tile[dim] = kept
+    return found
+
+
+def _trade(search: _Search, nest: _Nest, level: int, found: float) -> float:
+    """Shrink one dimension's tile at a level where that lets another's grow, here or further inside."""
+    places = [(at, dim) for at in range(level, len(nest.tiles)) for dim in search.dims(at)]
+    for (at, small), (to, large) in permutations(places, 2):
+        if level not in (at, to):
+            continue
+        for factor in TRADES:
+            before = nest.tiles[at].get(small, 1), nest.tiles[to].get(large, 1)
+            if before[0] < factor or before[1] * factor > nest.extents[large]:
+                break
+            nest.tiles[at][small], nest.tiles[to][large] = -(-before[0] // factor), before[1] * factor
+            score = search.score(nest)
+            if score < found * (1.0 - 1e-9):
+                found = score
+                break
+            nest.tiles[at][small], nest.tiles[to][large] = before
     return found
 
 
