@@ -17,6 +17,8 @@ from .architecture import Rank as Rank
 from .architecture import RankFormat as RankFormat
 from .architecture import Storage as Storage
 from .architecture import TensorFormat as TensorFormat
+from .dataflows import Dataflow as Dataflow
+from .dataflows import dataflow as dataflow
 from .density import DENSE as DENSE
 from .density import ActualData as ActualData
 from .density import Banded as Banded
@@ -29,6 +31,11 @@ from .explain import Explanation as Explanation
 from .mapping import LevelMapping as LevelMapping
 from .mapping import Loop as Loop
 from .mapping import Mapping as Mapping
+from .objective import Constraints as Constraints
+from .objective import Objective as Objective
 from .problem import Operand as Operand
 from .problem import Problem as Problem
 from .rounding import Rounding as Rounding
+from .search import Found as Found
+from .search import Point as Point
+from .search import map as map
