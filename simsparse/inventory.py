@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from simsparse.machine import pattern_text
 from simsparse.ops import Contraction, Op, Stream
 from simsparse.plan import Call
-from simsparse.workload import Workload
+from simsparse.workload import Phase, Workload
 
 
 def op_columns(workload: Workload) -> dict[str, list[object]]:
@@ -27,12 +27,32 @@ def op_columns(workload: Workload) -> dict[str, list[object]]:
     }
 
 
+def job(workload: Workload) -> str:
+    """What is run, in words: `decode, batch 1, context 2048 (assumed), fp16`."""
+    parts = [str(workload.phase), f"batch {workload.batch}"]
+    decodes = workload.phase is Phase.DECODE
+    for label, value, told in (
+        ("seq", workload.seq, not (decodes and workload.seq == 1)),
+        ("context", workload.context, decodes or workload.context),
+    ):
+        if value is not None and told:
+            parts.append(f"{label} {value}" + (" (assumed)" if label in workload.assumed else ""))
+    return ", ".join([*parts, str(workload.dtype)])
+
+
+def methods_of(workload: Workload) -> list[str]:
+    """What was done to a model besides putting patterns on it."""
+    return [text for text in workload.transforms if not text.startswith(("sparsity ", "measured "))]
+
+
 def totals(workload: Workload) -> dict[str, object]:
     """What the whole has: parameters, FLOPs, memory beside the weights."""
     return {
         "workload": workload.name,
         "phase": str(workload.phase),
         "batch": workload.batch,
+        "seq": workload.seq,
+        "context": workload.context,
         "tokens": workload.tokens,
         "dtype": str(workload.dtype),
         "parameters": workload.parameters,

@@ -158,7 +158,16 @@ def machine_names() -> list[str]:
 
 def workload_names() -> list[str]:
     """Every workload that is shipped."""
-    return sorted({name for source in sources() for name in source.names()})
+    return list(workload_sources())
+
+
+def workload_sources() -> dict[str, Source]:
+    """The source of every workload that is shipped, by name in order."""
+    found: dict[str, Source] = {}
+    for source in sources():
+        for name in source.names():
+            found.setdefault(name, source)
+    return dict(sorted(found.items()))
 
 
 def shipped(name: str) -> Path | None:

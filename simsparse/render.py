@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simsparse.fallback import unused_patterns
-from simsparse.inventory import call_names, placed, short
+from simsparse.inventory import call_names, job, methods_of, placed, short
 
 if TYPE_CHECKING:
     from simsparse.compared import Comparison
@@ -151,6 +151,7 @@ def _totals(result: Result) -> list[tuple[str, str]]:
     return [
         ("latency", f"{si(result.latency_s, 's')}, dense {si(result.dense_latency_s, 's')}"),
         ("speedup", f"{times(result.speedup)} over dense"),
+        *([("baseline", result.baseline_text)] if methods_of(result.workload) else []),
         ("throughput", f"{plain(result.tokens_per_s)} {unit}/s, {plain(result.tokens_per_j)} {unit}/J{together}"),
         (
             "energy",
@@ -167,7 +168,7 @@ def _totals(result: Result) -> list[tuple[str, str]]:
 def result_table(result: Result, *, verbose: bool = False) -> RenderableType:
     """The calls of a result and its totals; `verbose` adds terms, alternatives and provenance."""
     work = result.workload
-    head = f"{work.name} on {result.machine}: {work.phase}, batch {work.batch}, {work.dtype}"
+    head = f"{work.name} on {result.machine}: {job(work)}"
     parts: list[RenderableType] = [
         Text("; ".join((head, *work.transforms))),
         table(_CALL_TITLES, _call_rows(result, every_op=verbose), right=("count", "time", "share", "speedup")),
@@ -238,7 +239,9 @@ def comparison_table(comparison: Comparison) -> RenderableType:
         for row in comparison.rows()
     ]
     titles = ("machine", "pattern", "time", "speedup", "energy", "reason")
-    parts: list[RenderableType] = [table(titles, rows, right=("time", "speedup", "energy"))]
+    work = comparison.results[0][0].workload
+    head = "; ".join((f"{work.name}: {job(work)}", *methods_of(work)))
+    parts: list[RenderableType] = [Text(head), table(titles, rows, right=("time", "speedup", "energy"))]
     if comparison.warnings:
         parts.append(_lines(("warning", text) for text in comparison.warnings))
     return _spaced(parts)
@@ -325,7 +328,7 @@ def inventory_table(work: Workload, columns: Mapping[str, Sequence[object]]) -> 
     ]
     if not any(row[-1] for row in rows):
         titles, rows = titles[:-1], [row[:-1] for row in rows]
-    head = f"{work.name}: {work.phase}, batch {work.batch}, {work.tokens} tokens, {work.dtype}"
+    head = f"{work.name}: {job(work)}, {work.tokens} {work.unit}s"
     return _spaced(
         [
             Text("; ".join((head, *work.transforms))),

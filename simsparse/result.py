@@ -14,7 +14,7 @@ import numpy as np
 from simsparse.capacity import Footprint, footprint
 from simsparse.errors import InputError
 from simsparse.fallback import unused_patterns
-from simsparse.inventory import layer_ranges
+from simsparse.inventory import layer_ranges, methods_of
 from simsparse.plan import COMPUTE_TYPES, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance, Roofs
 from simsparse.workload import Workload
 
@@ -103,6 +103,19 @@ class Result:
     def speedup(self) -> float:
         """Baseline time over this time."""
         return self.dense_latency_s / self.latency_s
+
+    @property
+    def baseline_text(self) -> str:
+        """What speedup is over, in words."""
+        against = self.baseline.plan.workload
+        if against is None or any(call.pattern not in ("", "dense") for call in self.baseline.plan.calls):
+            return f"{self.baseline.name}, as it was given"
+        kept, done = methods_of(against), methods_of(self.workload)
+        both = [text for text in done if text in kept]
+        alone = [text for text in done if text not in kept]
+        told = [f"with {', '.join(both)} too"] if both else []
+        told += [f"without {', '.join(alone)}"] if alone else []
+        return ", ".join(["dense on the best kernels", *told])
 
     @property
     def energy_gain(self) -> float:
@@ -250,12 +263,16 @@ class Result:
             "workload": self.workload.name,
             "phase": str(self.workload.phase),
             "batch": self.workload.batch,
+            "seq": self.workload.seq,
+            "context": self.workload.context,
+            "assumed": list(self.workload.assumed),
             "dtype": str(self.workload.dtype),
             "transforms": list(self.workload.transforms),
             "machine": self.machine,
             "latency_s": self.latency_s,
             "dense_latency_s": self.dense_latency_s,
             "speedup": self.speedup,
+            "baseline": self.baseline_text,
             "devices": self.workload.devices,
             "energy_j": self.energy_j,
             "dense_energy_j": self.dense_energy_j,

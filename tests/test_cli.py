@@ -128,6 +128,30 @@ class TestOthers:
         assert main([*product, "--verbose"]) == 0
         assert "2:4            –  the pattern is not 2:4" in capsys.readouterr().out
 
+    def test_headers_say_what_was_assumed(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for arguments, head in (
+            (["simulate", "gpt2", "--on", "toy"], "gpt2 on toy: prefill, batch 1, seq 1024 (assumed), fp16"),
+            (["simulate", "gpt2", "--on", "toy", "--seq", "7"], "gpt2 on toy: prefill, batch 1, seq 7, fp16"),
+            (
+                ["compare", "llama-2-7b", "--on", "toy", "--phase", "decode", "--patterns", "2:4"],
+                "llama-2-7b: decode, batch 1, context 2048 (assumed), fp16",
+            ),
+            (
+                ["extract", "llama-2-7b", "--phase", "decode", "--context", "0"],
+                "llama-2-7b: decode, batch 1, context 0, fp16, 1 tokens",
+            ),
+        ):
+            assert main(arguments) == 0
+            assert capsys.readouterr().out.splitlines()[0] == head
+
+    def test_the_baseline_of_methods_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        methods = ["--method", "quantize:int8", "--method", "slice:0.25"]
+        data = run_json(capsys, "simulate", "llama-3.2-1b", "--on", "toy", *methods)
+        assert data["baseline"] == "dense on the best kernels, with quantize int8 too, without slice 0.25"
+        assert (data["seq"], data["context"], data["assumed"]) == (2048, 0, ["seq", "context"])
+        assert main(["simulate", "llama-3.2-1b", "--on", "toy", "--method", "tp:2"]) == 0
+        assert "baseline    dense on the best kernels, with tensor parallel 2 too" in capsys.readouterr().out
+
     def test_gemm_says_why_a_pattern_is_not_used(self, capsys: pytest.CaptureFixture[str]) -> None:
         product = ["gemm", "1024", "1024", "1024", "--on", "toy", "--sparsity"]
         assert main([*product, "4:8"]) == 0
@@ -189,7 +213,10 @@ class TestOthers:
     def test_lists_include_what_plugins_bring(self, capsys: pytest.CaptureFixture[str]) -> None:
         machines = run_json(capsys, "machines")["machines"]
         assert {"machine": "toy", "family": "plug-in", "title": ""} in machines
-        assert {"workload": "toy-model"} in run_json(capsys, "workloads")["workloads"]
+        assert {"workload": "toy-model", "source": "toy_model"} in run_json(capsys, "workloads")["workloads"]
+        counted = {row["workload"]: row for row in run_json(capsys, "workloads", "--parameters")["workloads"]}
+        assert counted["toy-model"]["parameters"] == 4 * 1024 * 4096
+        assert (counted["gpt2"]["source"], counted["gpt2"]["phase"]) == ("huggingface", "prefill")
 
     def test_a_command_can_come_from_elsewhere(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -72,12 +72,25 @@ def extract(
     )
 
 
-def workloads(form: FormatOption = None, output: Output = None, plugin: Plugin = None) -> None:
-    """The workloads that are shipped."""
+def workloads(
+    parameters: Annotated[bool, typer.Option("--parameters", help="Also phase and parameters; takes seconds.")] = False,
+    form: FormatOption = None,
+    output: Output = None,
+    plugin: Plugin = None,
+) -> None:
+    """The workloads that are shipped, and where each comes from."""
     load_plugins(plugin)
-    from simsparse.registry import workload_names
+    from simsparse.registry import load_workload, workload_sources
 
-    _list("workloads", {"workload": workload_names()}, form, output)
+    columns: dict[str, list[object]] = {"workload": [], "source": []}
+    for name, source in workload_sources().items():
+        columns["workload"].append(name)
+        columns["source"].append(type(source).__module__.rpartition(".")[2])
+    if parameters:
+        with working("counting parameters"):
+            works = [load_workload(str(name)) for name in columns["workload"]]
+        columns |= {"phase": [str(w.phase) for w in works], "parameters": [w.parameters for w in works]}
+    _list("workloads", columns, form, output)
 
 
 def machines(
