@@ -1,50 +1,45 @@
 """Pictures of results. A function draws on `ax` if given, else on a new figure, writes to `path` if given, and returns
 the figure.
-
-Colours are those of Okabe and Ito [1]_, which colour-blind eyes tell apart; bars carry hatches and points markers
-besides, so that a print without colour can be read too.
-
-References
-----------
-.. [1] M. Okabe, K. Ito, Color Universal Design, 2008.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
+from simsparse._canvas import BESIDE, COLOURS, HATCHES, MOST, OTHER, canvas, done, figure_of, new, seconds
 from simsparse.compared import Comparison
 from simsparse.errors import InputError, UnsupportedError
-from simsparse.inventory import call_names, op_group
-from simsparse.plan import Floats, Ints
+from simsparse.inventory import op_group
+from simsparse.plan import Floats
 from simsparse.render import si, times
 from simsparse.result import Result
+from simsparse.roofline import roofline, roofline_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#999999")
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oooo", "++++", "----")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-MOST = len(COLOURS)  # what is more goes into "other"
-OTHER = "other"
-_BESIDE: dict[str, Any] = {
-    "loc": "upper left", "bbox_to_anchor": (1.01, 1), "fontsize": 8, "title_fontsize": 8, "frameon": False,
-}  # fmt: skip
-TOO_NEAR = 0.012  # decades: of points nearer than this in both directions one hides the other
+__all__ = [
+    "By",
+    "overview",
+    "roofline",
+    "roofline_points",
+    "shares",
+    "speedup_bars",
+    "stacked",
+    "term_shares",
+    "waterfall",
+]
+
 IN_A_ROW = 4  # groups of bars
-TIME_AREA = 1200.0  # points² of a call that takes all the time
 
 
 class By(StrEnum):
@@ -52,150 +47,6 @@ class By(StrEnum):
 
     OP = "op"
     BOUND = "bound"
-
-
-class Picture(Figure):
-    """A figure that notebooks show without pyplot."""
-
-    def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.savefig(stream, format="png", dpi=110)
-        return stream.getvalue()
-
-
-def _new(width: float, height: float) -> Figure:
-    return Picture(figsize=(width, height), layout="constrained")
-
-
-def _canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:
-    if ax is None:
-        figure = _new(width, height)
-        return figure, figure.subplots()
-    return _figure_of(ax), ax
-
-
-def _figure_of(ax: Axes) -> Figure:
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure
-
-
-def _done(figure: Figure, path: str | Path | None) -> Figure:
-    if path is not None:
-        try:
-            figure.savefig(path, dpi=150)
-        except (OSError, ValueError) as error:
-            raise InputError.expected("path", str(path), f"a picture that can be written ({error})") from None
-    return figure
-
-
-def _seconds(value: float, _: object = None) -> str:
-    return si(value, "s")
-
-
-def roofline(result: Result, ax: Axes | None = None, path: str | Path | None = None) -> Figure:
-    """Calls under the roofs of the machine: effective FLOP/s over FLOP per byte of DRAM, areas by share of the time.
-
-    Raises
-    ------
-    UnsupportedError
-        If the machine gives no roofs (`simsparse.plan.HasRooflines`), or no call does arithmetic and reads memory.
-    """
-    points = roofline_points(result)
-    roofs = result.roofs
-    assert roofs is not None
-    figure, ax = _canvas(ax, 8.0, 4.6)
-    peaks = [peak for _, peak in roofs.flops_per_s]
-    ridges = [peak / roofs.dram_bytes_per_s for peak in peaks]
-    low = min(points[:, 0].min(), *ridges) / 4
-    high = max(points[:, 0].max(), *ridges) * 6
-    intensity = np.geomspace(low, high, 200)
-    for index, (name, peak) in enumerate(roofs.flops_per_s):
-        line = np.minimum(peak, intensity * roofs.dram_bytes_per_s)
-        ax.plot(intensity, line, color="black", linestyle="-" if " " not in name else "--", linewidth=1.2, zorder=1)
-        below = any(other > peak for other in peaks[index + 1 :]) or any(other > peak for other in peaks[:index])
-        ax.annotate(
-            f"{name}  {si(peak, 'FLOP/s')}", (high, peak), xytext=(-2, -3 if below else 3), fontsize=8,
-            textcoords="offset points", ha="right", va="top" if below else "bottom",
-        )  # fmt: skip
-    _scatter(ax, result, points)
-    ax.set(xscale="log", yscale="log", xlabel="FLOP per byte of DRAM", ylabel="rate, zeros counted")
-    ax.set_xlim(low, high)
-    ax.set_ylim(min(points[:, 1].min(), low * roofs.dram_bytes_per_s) / 2, max(*peaks, points[:, 1].max()) * 3)
-    ax.set_title(f"{result.workload.name} on {result.machine}", fontsize=10)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, "FLOP/s")))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.tick_params(labelsize=8)
-    ax.grid(alpha=0.25, which="major")
-    return _done(figure, path)
-
-
-def _scatter(ax: Axes, result: Result, points: Floats) -> None:
-    """The points, those of the most time with a mark of their own; the rest are small and grey."""
-    share = result.prices.latency_s * result.counts / result.latency_s
-    rows = points[:, 2].astype(np.int64)
-    groups = sorted(_coinciding(points, share[rows]), key=lambda group: -float(share[rows[group]].sum()))
-    for rank, group in enumerate(groups):
-        style = min(rank, MOST - 1)
-        part = float(share[rows[group]].sum())
-        ax.scatter(
-            points[group[0], 0], points[group[0], 1], s=max(TIME_AREA * part, 12.0), marker=MARKERS[style],
-            color=COLOURS[style], edgecolor="black", linewidth=0.7, alpha=0.75, zorder=3,
-            label=f"{_calls(result, rows[group])}  {part:.0%}" if rank < MOST - 1 else None,
-        )  # fmt: skip
-    rest = len(groups) - MOST + 1
-    if rest > 0:
-        ax.scatter([], [], marker=MARKERS[-1], color=COLOURS[-1], edgecolor="black", label=f"{rest} more")
-    left = 1 - float(share[rows].sum())
-    title = f"share of time ({left:.0%} without products)" if left >= 0.005 else "share of time"
-    legend = ax.legend(title=title, **_BESIDE)
-    for handle in legend.legend_handles:
-        assert isinstance(handle, PathCollection)
-        handle.set_sizes([40.0])
-
-
-def _coinciding(points: Floats, share: Floats) -> list[list[int]]:
-    """Points that would hide each other, those of most time first: they are drawn where the first of them is."""
-    groups: list[list[int]] = []
-    place = np.log10(points[:, :2])
-    for at in np.argsort(-share, kind="stable").tolist():
-        near = (group for group in groups if np.abs(place[group[0]] - place[at]).max() < TOO_NEAR)
-        group = next(near, None)
-        if group is None:
-            groups.append([at])
-        else:
-            group.append(at)
-    return groups
-
-
-def _calls(result: Result, rows: Sequence[int] | Ints) -> str:
-    """`mlp.up_proj (cublas)`; of several calls, the last part of each further name."""
-    kernels, names = [result.plan.calls[int(row)].kernel for row in rows], call_names(result.plan.calls)
-    first, *others = (names[int(row)] for row in sorted(rows))
-    names = [first, *(name.rpartition(".")[2] for name in others)]
-    listed = ", ".join(names[:3]) + (f" +{len(names) - 3}" if len(names) > 3 else "")
-    return f"{listed} ({', '.join(dict.fromkeys(kernels))})"
-
-
-def roofline_points(result: Result) -> Floats:
-    """FLOP per byte, effective FLOP/s and row of each call that multiplies and moves data, shape (p, 3).
-
-    Raises
-    ------
-    UnsupportedError
-    """
-    prices = result.prices
-    if result.roofs is None or not result.roofs.flops_per_s or "dram" not in prices.level_names:
-        raise UnsupportedError(
-            f"machine {result.machine!r} gives no rooflines, expected peak FLOP/s and DRAM bandwidth"
-        )
-    moved = prices.level_bytes[:, prices.level_names.index("dram")]
-    rows = np.flatnonzero((prices.flops > 0) & (moved > 0) & ~np.isnan(result.peak_fraction))
-    if not rows.size:
-        raise UnsupportedError(f"no call of {result.workload.name!r} multiplies and moves data, expected one to draw")
-    flops = result.needed_flops[rows]
-    return np.column_stack([flops / moved[rows], flops / prices.latency_s[rows], rows])
 
 
 def stacked(
@@ -218,11 +69,11 @@ def stacked(
         raise InputError.expected("results", 0, "at least one")
     names = list(labels) if labels is not None else [_name(result) for result in results]
     if axes is None:
-        figure = _new(9.0, 1.9 + 0.55 * len(results))
+        figure = new(9.0, 1.9 + 0.55 * len(results))
         left, right = figure.subplots(1, 2, sharey=True)
     else:
         left, right = axes
-        figure = _figure_of(left)
+        figure = figure_of(left)
     latency = [shares(result, by, result.prices.latency_s) for result in results]
     energy = [shares(result, by, result.prices.energy_j) for result in results]
     groups = _largest(latency, energy)
@@ -232,8 +83,8 @@ def stacked(
     right.set_xlabel("energy")
     if axes is None:
         right.tick_params(labelleft=False)
-    right.legend(title=f"by {by}", **_BESIDE)
-    return _done(figure, path)
+    right.legend(title=f"by {by}", **BESIDE)
+    return done(figure, path)
 
 
 def shares(result: Result, by: By, each: Floats) -> dict[str, float]:
@@ -311,17 +162,17 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
         raise InputError.expected("patterns", count, f"at most {MOST} in one picture")
     if ax is None:
         rows = math.ceil(machines / IN_A_ROW)
-        figure = _new(max(5.0, 1.6 + 0.42 * (count + 1) * min(machines, IN_A_ROW)), 0.8 + 3.0 * rows)
+        figure = new(max(5.0, 1.6 + 0.42 * (count + 1) * min(machines, IN_A_ROW)), 0.8 + 3.0 * rows)
         axes, step = list(figure.subplots(rows, 1, sharey=True, squeeze=False)[:, 0]), IN_A_ROW
     else:
-        figure, axes, step = _figure_of(ax), [ax], machines
+        figure, axes, step = figure_of(ax), [ax], machines
     for index, part in enumerate(axes):
         _speedups(part, comparison, range(index * step, min((index + 1) * step, machines)), step)
     first = comparison.results[0][0].workload
     axes[0].set_title(f"{first.name}: {first.phase}, batch {first.batch}, {first.dtype}", fontsize=10)
     axes[0].set_ylim(0, max(result.speedup for line in comparison.results for result in line) * 1.15)
-    axes[0].legend(**_BESIDE)
-    return _done(figure, path)
+    axes[0].legend(**BESIDE)
+    return done(figure, path)
 
 
 def _speedups(ax: Axes, comparison: Comparison, machines: range, step: int) -> None:
@@ -354,7 +205,7 @@ def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = 
 
     Dotted: how long the term takes in all, of which the rest is hidden behind longer ones.
     """
-    figure, ax = _canvas(ax, 6.0, 3.6)
+    figure, ax = canvas(ax, 6.0, 3.6)
     added = term_shares(result)
     order = sorted((name for name in added if name != OTHER), key=lambda name: -added[name])
     names = [name for name in order if added[name] >= 0.005 * result.latency_s]
@@ -382,13 +233,13 @@ def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = 
     ax.set_yticks([*position, *ends], [*names, "all", "dense"], fontsize=8)
     ax.set_ylim(len(names) + 1.5, -0.5)
     ax.set_xlim(0, float(right.max()) * 1.25)
-    ax.xaxis.set_major_formatter(FuncFormatter(_seconds))
+    ax.xaxis.set_major_formatter(FuncFormatter(seconds))
     ax.locator_params(axis="x", nbins=4)
     ax.tick_params(axis="x", labelsize=8)
     ax.set_xlabel("time; dotted: hidden behind others")
     ax.set_title(f"{result.workload.name} on {result.machine}: {times(result.speedup)} over dense", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
-    return _done(figure, path)
+    return done(figure, path)
 
 
 def term_shares(result: Result) -> dict[str, float]:
@@ -412,12 +263,12 @@ def overview(result: Result, path: str | Path | None = None) -> Figure:
     """One page of a result: roofline where the machine has one, waterfall, latency and energy by op."""
     missing = _no_points(result)
     if missing is None:
-        figure = _new(10.0, 7.6)
+        figure = new(10.0, 7.6)
         grid = figure.add_gridspec(2, 1, height_ratios=[1.25, 1])
         roofline(result, figure.add_subfigure(grid[0]).subplots())
         bottom = figure.add_subfigure(grid[1])
     else:
-        figure = _new(10.0, 3.6)
+        figure = new(10.0, 3.6)
         figure.suptitle(missing, fontsize=8)
         bottom = figure.add_subfigure(figure.add_gridspec(1, 1)[0])
     cells = bottom.subplots(1, 3, width_ratios=[1.3, 1, 1])
@@ -425,7 +276,7 @@ def overview(result: Result, path: str | Path | None = None) -> Figure:
     dense = replace(result, plan=result.baseline.plan, prices=result.baseline.prices)
     stacked([dense, result], labels=["dense", "this"], axes=(cells[1], cells[2]))
     cells[2].tick_params(labelleft=False)
-    return _done(figure, path)
+    return done(figure, path)
 
 
 def _no_points(result: Result) -> str | None:

@@ -16,6 +16,7 @@ from simsparse import plots
 from simsparse.compared import Comparison
 from simsparse.inventory import op_group
 from simsparse.result import Result
+from simsparse.roofline import TIME_AREA, _coinciding
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -54,7 +55,7 @@ def test_roofline_points_and_roofs(sparse: Result) -> None:
     # The norm is no product, the other two are points.
     for row in (1, 2):
         point = (prices.flops[row] / prices.level_bytes[row, 0], prices.flops[row] / prices.latency_s[row])
-        assert drawn.pop(point) == pytest.approx(plots.TIME_AREA * share[row])
+        assert drawn.pop(point) == pytest.approx(TIME_AREA * share[row])
     assert not drawn
     tops = [line.get_ydata().max() for line in ax.lines]
     assert tops == [100e12, 200e12]
@@ -71,7 +72,7 @@ def test_calls_that_coincide_are_one_point(dense: Result) -> None:
     prices = dense.prices
     assert prices.flops[1] == prices.flops[2]
     (points,) = ax.collections
-    assert points.get_sizes()[0] == pytest.approx(plots.TIME_AREA * 2 * 2 * prices.latency_s[1] / dense.latency_s)
+    assert points.get_sizes()[0] == pytest.approx(TIME_AREA * 2 * 2 * prices.latency_s[1] / dense.latency_s)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["mlp.up_proj, down_proj (dense)  98%"]
 
 
@@ -188,7 +189,7 @@ def test_many_machines_stand_in_rows() -> None:
 
 def test_points_that_would_hide_each_other_are_one() -> None:
     points = np.array([[100.0, 10.0, 0], [101.0, 10.1, 1], [100.0, 20.0, 2]])
-    assert plots._coinciding(points, np.array([0.2, 0.5, 0.3])) == [[1, 0], [2]]
+    assert _coinciding(points, np.array([0.2, 0.5, 0.3])) == [[1, 0], [2]]
 
 
 def test_groups_leave_out_indices() -> None:
