@@ -1,4 +1,4 @@
-"""A good mapping of a problem by a dataflow: spatial loops fill the fan-outs, then tiles are improved in turn."""
+"""The mapping of a problem by a dataflow of a design: the better one of the engine's search and of a descent."""
 
 from __future__ import annotations
 
@@ -10,27 +10,21 @@ from itertools import permutations
 from simsparse.dataflow._arrays import Count, LoopKind, Total
 from simsparse.dataflow.analysis import Analysis, analyze
 from simsparse.dataflow.architecture import ActionKind, Architecture
+from simsparse.dataflow.dataflows import Dataflow
 from simsparse.dataflow.density import FixedStructured
 from simsparse.dataflow.mapping import LevelMapping, Loop
 from simsparse.dataflow.mapping import Mapping as Nest
+from simsparse.dataflow.objective import Constraints, Objective
 from simsparse.dataflow.prepared import Prepared, prepare
 from simsparse.dataflow.problem import Problem
 from simsparse.dataflow.roles import Roles, roles_of
+from simsparse.dataflow.search import map as find
 from simsparse.errors import UnsupportedError
 
 ENERGY_WEIGHT = 0.05  # of two mappings about as fast the one that takes less energy
 PASSES = 4
 TRADES = (2, 4, 16)
-
-
-@dataclass(frozen=True)
-class Flow:
-    """A dataflow, free of text: roles of the loops in time of each level, and (role, mesh axis) of its fan-out."""
-
-    keep: tuple[tuple[str, ...], ...]
-    streams: tuple[tuple[str, ...], ...]
-    loops: tuple[tuple[str, ...], ...]
-    spread: tuple[tuple[tuple[str, LoopKind], ...], ...]
+BUDGET = 10_000  # mappings of the search
 
 
 @dataclass
@@ -57,40 +51,62 @@ class _Search:
     """What all mappings of one search share."""
 
     prepared: Prepared
-    flow: Flow
+    flow: Dataflow
     roles: Roles
 
     def dims(self, level: int) -> list[str]:
         """Dimensions that a level loops over."""
-        return [dim for role in self.flow.loops[level] for dim in self.roles[role]]
+        name = self.prepared.architecture.level_names[level]
+        return [dim for role in self.flow.loops[name] for dim in self.roles[role]]
 
     def score(self, nest: _Nest) -> float:
         """Cycles, with a little of the energy; infinite where something does not fit."""
-        return _score(self.prepared, _mapping(nest, self.prepared.architecture, self.flow, self.roles))
+        return self.score_of(_mapping(self, nest))
+
+    def score_of(self, mapping: Nest) -> float:
+        """The same of a finished mapping."""
+        return _score(self.prepared, mapping)
 
 
-def best(problem: Problem, architecture: Architecture, flow: Flow) -> Analysis:
-    """The fastest mapping found, of the problem with extents rounded up to what the factors multiply to.
+def best(problem: Problem, architecture: Architecture, flow: Dataflow) -> Analysis:
+    """The fastest mapping found, by the search of the engine or by the descent here.
+
+    The search tries many loop nests at random and improves them; the descent fills fan-outs with several dimensions of
+    a role, as convolutions need, and trades room between tiles.
 
     Raises
     ------
     UnsupportedError
         If no tile fits, saying which level is short of what.
     """
-    roles = roles_of(problem)
-    search = _Search(prepare(problem, architecture), flow, roles)
-    nest = _Nest(dict(problem.dims), _fill(problem, architecture, flow, roles), [{} for _ in architecture.levels])
-    found = search.score(nest)
-    if math.isinf(found):
-        final = _final(problem, architecture, nest, flow, roles)
+    search = _Search(prepare(problem, architecture), flow, roles_of(problem))
+    ours, score = _local(search)
+    try:
+        limits = Constraints(dataflows=(flow,))
+        theirs = find(problem, architecture, Objective(1.0, ENERGY_WEIGHT), limits, budget=BUDGET).best
+    except UnsupportedError:
+        theirs = None
+    if theirs is not None and search.score_of(theirs.mapping) < score:
+        return theirs
+    final = _final(search, ours)
+    if math.isinf(score):
         reason = "; ".join(map(str, final.overflows())) or "more instances are needed than there are"
         raise UnsupportedError(f"no mapping of {problem.name or 'the problem'} fits: {reason}")
-    inward = [*range(1, len(architecture.levels))]
-    tries = []
-    for order in (inward, inward[::-1]):
-        attempt = replace(nest, tiles=[{} for _ in architecture.levels])
+    return final
+
+
+def _local(search: _Search) -> tuple[_Nest, float]:
+    """The best of descents from two sides, and its score; infinite where even the smallest tiles do not fit."""
+    problem, levels = search.prepared.problem, search.prepared.architecture.levels
+    nest = _Nest(dict(problem.dims), _fill(search), [{} for _ in levels])
+    found = search.score(nest)
+    inward = [*range(1, len(levels))]
+    tries = [(found, nest)]
+    for order in (inward, inward[::-1]) if not math.isinf(found) else ():
+        attempt = replace(nest, tiles=[{} for _ in levels])
         tries.append((_descend(search, attempt, order, found), attempt))
-    return _final(problem, architecture, min(tries, key=lambda each: each[0])[1], flow, roles)
+    score, best_nest = min(tries, key=lambda each: each[0])
+    return best_nest, score
 
 
 def _descend(search: _Search, nest: _Nest, order: list[int], found: float) -> float:
@@ -107,8 +123,9 @@ def _descend(search: _Search, nest: _Nest, order: list[int], found: float) -> fl
     return found
 
 
-def _fill(problem: Problem, architecture: Architecture, flow: Flow, roles: Roles) -> list[list[Loop]]:
+def _fill(search: _Search) -> list[list[Loop]]:
     """Spatial loops: each fan-out takes as much of its roles' dimensions as fits, innermost level first."""
+    problem, architecture = search.prepared.problem, search.prepared.architecture
     left = dict(problem.dims)
     meshes = [(level.mesh_x, level.mesh_y) for level in architecture.levels]
     meshes.append((architecture.compute.mesh_x, architecture.compute.mesh_y))
@@ -117,9 +134,9 @@ def _fill(problem: Problem, architecture: Architecture, flow: Flow, roles: Roles
         room = {
             LoopKind.X: meshes[level + 1][0] // meshes[level][0], LoopKind.Y: meshes[level + 1][1] // meshes[level][1]
         }  # fmt: skip
-        for role, axis in flow.spread[level]:
+        for role, axis in search.flow.fans[architecture.level_names[level]]:
             stretch, own = _stretch(problem, architecture, level, role), len(spatial[level])
-            for dim in reversed(roles[role]):
+            for dim in reversed(search.roles[role]):
                 fits = int(room[axis] * stretch + 1e-9)
                 factor = -(-left[dim] // -(-left[dim] // max(1, fits)))
                 if factor > 1:
@@ -174,18 +191,20 @@ def _trade(search: _Search, nest: _Nest, level: int, found: float) -> float:
     return found
 
 
-def _mapping(nest: _Nest, architecture: Architecture, flow: Flow, roles: Roles) -> Nest:
-    parts = []
-    for at, level in enumerate(architecture.levels):
-        order = [dim for role in flow.loops[at] for dim in roles[role]]
+def _mapping(search: _Search, nest: _Nest) -> Nest:
+    parts, flow = [], search.flow
+    for at, level in enumerate(search.prepared.architecture.levels):
+        order = search.dims(at)
         if at == 0:
-            rest = [dim for dims in roles.values() for dim in dims if dim not in order]
+            rest = [dim for dims in search.roles.values() for dim in dims if dim not in order]
             # Batches and whatever the dataflow does not loop over outside come first.
             temporal = [Loop(dim, nest.left(dim)) for dim in (*rest, *order)]
         else:
             temporal = [Loop(dim, nest.tiles[at].get(dim, 1)) for dim in order]
         kept = tuple(loop for loop in temporal if loop.factor > 1)
-        parts.append(LevelMapping(level.name, flow.keep[at], kept, tuple(nest.spatial[at]), flow.streams[at]))
+        parts.append(
+            LevelMapping(level.name, flow.keeps[level.name], kept, tuple(nest.spatial[at]), flow.streams[level.name])
+        )
     return Nest(tuple(parts))
 
 
@@ -206,6 +225,8 @@ def _score(prepared: Prepared, mapping: Nest) -> float:
     return max(1.0, float(result.totals[Total.CYCLES])) * math.exp(ENERGY_WEIGHT * math.log(energy_pj))
 
 
-def _final(problem: Problem, architecture: Architecture, nest: _Nest, flow: Flow, roles: Roles) -> Analysis:
+def _final(search: _Search, nest: _Nest) -> Analysis:
+    """Of the problem with extents rounded up to what the factors multiply to."""
+    problem = search.prepared.problem
     dims = tuple((dim, nest.padded(dim)) for dim, _ in problem.dims)
-    return analyze(replace(problem, dims=dims), architecture, _mapping(nest, architecture, flow, roles))
+    return analyze(replace(problem, dims=dims), search.prepared.architecture, _mapping(search, nest))

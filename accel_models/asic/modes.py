@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accel_models.asic.mapper import Flow
-from simsparse.dataflow._arrays import LoopKind
+from simsparse.dataflow.dataflows import Dataflow, of_design
 from simsparse.dataflow.density import DENSE, Density, FixedStructured, UniformRandom
-from simsparse.dataflow.design import DataflowSpec, DesignSpec, ModeSpec
+from simsparse.dataflow.design import DesignSpec, ModeSpec
 from simsparse.errors import InputError
 from simsparse.occupancy import implies_nm
 from simsparse.plan import Floats
@@ -23,7 +22,7 @@ class Kernel:
 
     name: str
     mode: ModeSpec
-    flow: Flow
+    flow: Dataflow
 
     @property
     def nm(self) -> NM | None:
@@ -81,29 +80,12 @@ def kernels_of(spec: DesignSpec) -> tuple[Kernel, ...]:
     """
     found = []
     for mode_name, mode in spec.modes.items():
-        for flow_name, flow in spec.dataflows.items():
-            name = mode_name if len(spec.dataflows) == 1 else f"{mode_name}/{flow_name}"
-            kernel = Kernel(name, mode, flow_of(spec, flow))
+        for flow in of_design(spec):
+            name = mode_name if len(spec.dataflows) == 1 else f"{mode_name}/{flow.name}"
+            kernel = Kernel(name, mode, flow)
             if mode.a.value not in ("dense", "any") and kernel.nm is None:
                 raise InputError.expected(f"a of mode {mode_name} of {spec.name}", mode.a.value, "dense, any or N:M")
             if mode.b.value not in ("dense", "any"):
                 raise InputError.expected(f"b of mode {mode_name} of {spec.name}", mode.b.value, "dense or any")
             found.append(kernel)
     return tuple(found)
-
-
-def flow_of(spec: DesignSpec, flow: DataflowSpec) -> Flow:
-    """A dataflow of a design, level by level."""
-    loops = [flow.loops[name].value.split() if name in flow.loops else [] for name in spec.levels]
-    spread = [flow.spread[name].value.split() if name in flow.spread else [] for name in spec.levels]
-    return Flow(
-        keep=tuple(level.keep for level in spec.levels.values()),
-        streams=tuple(level.streams for level in spec.levels.values()),
-        loops=tuple(tuple(word for word in words if word != "-") for words in loops),
-        spread=tuple(tuple(_spread(word) for word in words) for words in spread),
-    )
-
-
-def _spread(word: str) -> tuple[str, LoopKind]:
-    role, _, axis = word.partition("/")
-    return role, LoopKind.X if axis == "x" else LoopKind.Y

@@ -14,6 +14,7 @@ from simsparse.dataflow.problem import Problem
 from simsparse.dataflow.rounding import Rounding
 
 Numbers = NDArray[np.int64]
+SPREAD = 12.0  # deviations, beyond which less than 1e-30 of the tiles lie
 
 
 class Answers:
@@ -138,23 +139,27 @@ def occupancies(density: Density, shape: tuple[int, ...], words: int, rounding: 
     units = math.prod(-(-extent // g) for extent, g in zip(shape, granule, strict=True))
     drawn = min(units, -(-words // size))  # what a tile has beyond the tensor is padding
     nonzero = density.nonzero_of(units, rounding)
-    return size * np.arange(drawn + 1.0), hypergeometric(units, nonzero, drawn)
+    granules, odds = hypergeometric(units, nonzero, drawn)
+    return size * granules, odds
 
 
-def hypergeometric(units: float, nonzero: float, drawn: int) -> Floats:
-    """P(k nonzeros among `drawn` of `units`) for k = 0 … drawn; `nonzero` need not be whole."""
-    odds = np.zeros(drawn + 1)
+def hypergeometric(units: float, nonzero: float, drawn: int) -> tuple[Floats, Floats]:
+    """Numbers of nonzeros among `drawn` of `units`, and their probabilities; `nonzero` need not be whole.
+
+    Numbers farther than `SPREAD` deviations from the mean are left out.
+    """
     low, high = max(0, math.ceil(drawn - (units - nonzero) - 1e-9)), min(drawn, math.floor(nonzero + 1e-9))
     if low > high:  # all of the tensor is drawn: its nonzeros, or the whole numbers beside them
-        odds[high : low + 1] = low - nonzero, nonzero - high
-        return odds
+        return np.array([high, low], np.float64), np.array([low - nonzero, nonzero - high])
+    mean = drawn * nonzero / units
+    reach = SPREAD * (1.0 + math.sqrt(mean * (1.0 - nonzero / units)))
+    low, high = max(low, math.floor(mean - reach)), min(high, math.ceil(mean + reach))
     k = np.arange(low, high, dtype=np.float64)
     # Each step from k to k + 1 turns one zero that was drawn into a nonzero.
     steps = np.log((nonzero - k) * (drawn - k)) - np.log((k + 1.0) * (units - nonzero - drawn + k + 1.0))
     likely = np.concatenate(([0.0], np.cumsum(steps)))
-    inside = np.exp(likely - likely.max())
-    odds[low : high + 1] = inside / inside.sum()
-    return odds
+    odds = np.exp(likely - likely.max())
+    return np.arange(low, high + 1.0), odds / odds.sum()
 
 
 def _lanes(words: Floats, odds: Floats, lanes: int) -> tuple[float, float, float]:
