@@ -414,7 +414,11 @@ def test_any_config_makes_a_workload_or_one_sentence(name: str, phase: Phase, da
         assert workload.activation_bytes > 0
 
 
-@given(text=st.text(max_size=40) | st.recursive(ODD, lambda x: st.dictionaries(st.text(max_size=3), x)).map(str))
+def in_dictionaries(values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.dictionaries(st.text(max_size=3), values)
+
+
+@given(text=st.text(max_size=40) | st.recursive(ODD, in_dictionaries).map(str))
 @settings(max_examples=60, deadline=None)
 def test_any_text_is_no_config(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("fuzz") / "config.json"
