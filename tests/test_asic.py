@@ -284,6 +284,16 @@ def test_eyeriss_compresses_inputs_and_gates_their_zeros() -> None:
     assert prices.level_bytes[1, 0] < prices.level_bytes[0, 0]
 
 
+def test_patterns_of_neurons_are_zeros_of_inputs() -> None:
+    row = gemm_problems(96, 64, 256, pattern="act:0.6", a_dtype="fp16")
+    plain = gemm_problems(96, 64, 256, a_dtype="fp16")
+    plain[:, C.B_DENSITY] = 0.4
+    eyeriss = machine("eyeriss")
+    ours, same = (eyeriss.price(eyeriss.lower_problems(rows)) for rows in (row, plain))
+    assert ours.energy_j == pytest.approx(same.energy_j)
+    assert ours.energy_j[0] < product(eyeriss, 96, 64, 256, dtype="fp16")[1]
+
+
 def test_a_network_with_convolutions_runs_beside_a_gpu() -> None:
     workload = load_workload("resnet-9", dtype="int8")
     stc, gpu = compare(workload, ["stc", "a100-sxm-80gb"], ["2:4"])

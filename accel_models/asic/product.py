@@ -13,9 +13,10 @@ from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.problem import Operand, Problem
 from simsparse.ops import Contraction, ContractionKind
 from simsparse.plan import Floats, ProblemColumn
-from simsparse.sparsity import DENSE, PatternColumn
+from simsparse.sparsity import DENSE, PatternColumn, PatternKind
 
 C = ProblemColumn
+_DENSE = np.array(DENSE.columns())
 # Columns of a mapping before those of the levels, and columns of each level.
 LATENCY_S, COMPUTE_S, WAIT_S, COMPUTE_J, LIVE_MACS, LEAST_BYTES, FIRST_LEVEL = range(7)
 LEVEL_S, LEVEL_BYTES, LEVEL_J, LEVEL_WIDTH = range(4)
@@ -35,8 +36,7 @@ def product_of(op: Contraction, row: Floats) -> Product:
     """A contraction of a workload; patterns on scores say nothing about operands, which are multiplied densely."""
     bare = op.with_tensors(a=replace(op.a, pattern=DENSE), b=replace(op.b, pattern=DENSE))
     scores = op.kind in (ContractionKind.SCORE, ContractionKind.VALUE)
-    pattern = np.array(DENSE.columns()) if scores else pattern_of(row)
-    density = 1.0 if scores else op.b.pattern.density
+    pattern, density = (_DENSE, 1.0) if scores else _of_operands(row, op.b.pattern.density)
     return Product(Problem.from_contraction(bare), pattern, density, max(op.a.dtype.bits, op.b.dtype.bits))
 
 
@@ -47,7 +47,16 @@ def product_of_row(row: Floats) -> Product:
     if batch > 1:
         tensors = tuple(Operand(t.name, ((("batch", 1),), *t.axes)) for t in base.tensors)
         base = Problem((("batch", batch), *base.dims), tensors, "C")
-    return Product(base, pattern_of(row), float(row[C.B_DENSITY]), float(max(row[C.A_BITS], row[C.B_BITS])))
+    pattern, density = _of_operands(row, float(row[C.B_DENSITY]))
+    return Product(base, pattern, density, float(max(row[C.A_BITS], row[C.B_BITS])))
+
+
+def _of_operands(row: Floats, b_density: float) -> tuple[Floats, float]:
+    """Pattern of A and density of B; a pattern of neurons stands with the weights, but its zeros are inputs."""
+    pattern = pattern_of(row)
+    if pattern[PatternColumn.KIND] == PatternKind.ACTIVATION:
+        return _DENSE, b_density * float(pattern[PatternColumn.DENSITY])
+    return pattern, b_density
 
 
 def pattern_of(row: Floats) -> Floats:
