@@ -24,12 +24,12 @@ lint: $(VENV)/.dev
 	@$(BIN)/mypy
 
 bench: $(VENV)/.test
-	@for name in start simulate prices sweep; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	@for name in start simulate prices sweep dataflow; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # The README's picture and table, and the notebooks' outputs, are made by these, never by hand.
 picture: $(VENV)/.simsparse
 	@$(BIN)/simsparse compare llama-2-7b --phase decode --context 1024 \
-		--on a100-sxm-80gb --on sat-u280 --on xeon-8480plus \
+		--on a100-sxm-80gb --on sat-vcu1525 --on xeon-8480plus \
 		--patterns 2:4,1:4,unstructured:0.9,block32x32:0.8 --plot docs/speedup.png
 
 table: $(VENV)/.simsparse

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simsparse.commands.dataflow_search import compare, map_
 from simsparse.commands.options import FormatOption, Output
 from simsparse.commands.output import Report, emit, working
 from simsparse.errors import InputError
@@ -19,6 +20,8 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.callback()(dataflow)
     group.command()(analyze)
+    group.command("map")(map_)
+    group.command()(compare)
     group.command("import")(import_)
     app.add_typer(group, name="dataflow")
 

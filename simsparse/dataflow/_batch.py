@@ -6,16 +6,17 @@ from enum import IntEnum
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Count, Floats, Ints, LoopColumn, Stored, Total
+from simsparse.dataflow._arrays import Count, Floats, Ints, LoopColumn, Row, Stored, Total
 from simsparse.dataflow._cost import evaluate
 from simsparse.dataflow._kernel import kernel
-from simsparse.dataflow._lanes import new_counts, new_scratch
+from simsparse.dataflow._lanes import fill, new_counts, new_scratch
 
-LANES = 256  # so many that calls cost little, so few that their arrays stay in the caches
+LANES = 128  # so many that calls cost little, so few that their arrays stay in the caches
+HAIR = 1e-9  # of the instances: rounding of doubles
 
 
 class Outcome(IntEnum):
-    """Columns of what is kept of a mapping."""
+    """Rows of what is kept of mappings."""
 
     CYCLES = 0
     ENERGY_PJ = 1
@@ -38,28 +39,39 @@ def decode(loops: Ints, splits: Floats, picks: Ints, first: int, factors: Floats
 
 @kernel
 def judge(
-    stored: Ints, room: Floats, available: Floats, mean: int, first: int, counts: Floats, totals: Floats,
-    outcomes: Floats,
+    stored: Ints, room: Floats, available: Floats, mean: int, counts: Floats, totals: Floats, held: Floats,
+    excess: Floats,
 ) -> None:  # fmt: skip
-    """Note cycles and energy, and by how much a mapping does not fit: into levels, and onto their instances."""
+    """By how much mappings do not fit: into levels, and onto their instances."""
     levels, n_tensors = stored.shape
-    held = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
-    for w in range(min(totals.shape[1], len(outcomes) - first)):
-        excess = totals[Total.INSTANCES_MAX, w] / available[levels] - 1.0
-        excess = excess if excess > 1e-9 else 0.0
-        for level in range(levels):
-            words = 0.0
-            for t in range(n_tensors):
-                over = counts[level, t, Count.INSTANCES_MAX, w] / available[level] - 1.0
-                excess = max(excess, over if over > 1e-9 else 0.0)
-                if stored[level, t] == Stored.KEPT:
-                    words += counts[level, t, held, w]
-            if words > room[level]:
-                excess = max(excess, words / room[level] - 1.0)
-        outcomes[first + w, Outcome.CYCLES] = totals[Total.CYCLES, w]
-        outcomes[first + w, Outcome.ENERGY_PJ] = totals[Total.ENERGY_PJ, w]
-        outcomes[first + w, Outcome.EXCESS] = excess
-        outcomes[first + w, Outcome.BUSY] = totals[Total.ACTUAL, w] / (totals[Total.CYCLES, w] * available[levels])
+    column = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
+    used = totals[Total.INSTANCES_MAX]
+    for w in range(len(excess)):
+        excess[w] = max(0.0, used[w] / available[levels] - 1.0 - HAIR)
+    for level in range(levels):
+        fill(0.0, held)
+        for t in range(n_tensors):
+            used = counts[level, t, Count.INSTANCES_MAX]
+            for w in range(len(excess)):
+                excess[w] = max(excess[w], used[w] / available[level] - 1.0 - HAIR)
+            if stored[level, t] == Stored.KEPT:
+                words = counts[level, t, column]
+                for w in range(len(excess)):
+                    held[w] += words[w]
+        for w in range(len(excess)):
+            excess[w] = max(excess[w], held[w] / room[level] - 1.0 if held[w] > room[level] else 0.0)
+
+
+@kernel
+def note(available: Floats, first: int, totals: Floats, excess: Floats, outcomes: Floats) -> None:
+    """Note what is kept of mappings, from `first` on."""
+    cycles, energy = outcomes[Outcome.CYCLES], outcomes[Outcome.ENERGY_PJ]
+    unfit, busy = outcomes[Outcome.EXCESS], outcomes[Outcome.BUSY]
+    for w in range(min(len(excess), outcomes.shape[1] - first)):
+        cycles[first + w] = totals[Total.CYCLES, w]
+        energy[first + w] = totals[Total.ENERGY_PJ, w]
+        unfit[first + w] = excess[w]
+        busy[first + w] = totals[Total.ACTUAL, w] / (totals[Total.CYCLES, w] * available[len(available) - 1])
 
 
 @kernel
@@ -84,7 +96,7 @@ def evaluate_many(
         Words that levels hold; instances of the levels and of the compute.
     mean : int
         Whether mean occupancies must fit, rather than the worst ones.
-    outcomes : (m, 4) ndarray
+    outcomes : (4, m) ndarray
         `Outcome`.
     """
     levels, n_tensors = stored.shape
@@ -105,4 +117,5 @@ def evaluate_many(
             notes, rank_words, rows, alone,
             counts, metadata, metadata_max, by_level, totals, loops, factors, stored, 0,
         )  # fmt: skip
-        judge(stored, room, available, mean, first, counts, totals, outcomes)
+        judge(stored, room, available, mean, counts, totals, rows[Row.KEPT], rows[Row.DEAD])
+        note(available, first, totals, rows[Row.DEAD], outcomes)

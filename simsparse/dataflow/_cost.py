@@ -42,8 +42,8 @@ def metadata_bits(
 
 @kernel
 def storage_cost(
-    store: Floats, places: Ints, rank_bits: Floats, states: int, level: int, t: int, rounding: int, frame: Ints,
-    rows: Floats, counts: Floats, metadata: Floats,
+    store: Floats, places: Ints, rank_bits: Floats, states: int, output: int, level: int, t: int, rounding: int,
+    frame: Ints, rows: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
     """Energy of all instances, vector access by vector access; words of the average one that take bandwidth.
 
@@ -53,6 +53,7 @@ def storage_cost(
     block, width = store[level, LevelColumn.BLOCK_WORDS], store[level, LevelColumn.METADATA_WIDTH_BITS]
     energy, mean = counts[level, t, Count.ENERGY_PJ], counts[level, t, Count.INSTANCES_MEAN]
     read_bits, write_bits = rows[Row.READ_BITS], rows[Row.WRITE_BITS]
+    outer = frame[level, FrameColumn.OUTER + t]
     fill(0.0, energy)
     fill(0.0, counts[level, t, Count.READ_WORDS])
     fill(0.0, counts[level, t, Count.WRITE_WORDS])
@@ -61,6 +62,9 @@ def storage_cost(
         fill(0.0, write_bits)
     for state in range(states):
         for access in range(3):
+            # Only outputs are updated, and nothing fills the outermost level.
+            if (access == 1 and outer < 0) or (access == 2 and t != output):
+                continue
             at = 3 * state + access
             moved, price = counts[level, t, Count.ACTUAL_READS + at], store[level, LevelColumn.CHARGES + at]
             carried = counts[level, t, Count.READ_WORDS if access == 0 else Count.WRITE_WORDS]
@@ -84,7 +88,6 @@ def storage_cost(
             if state < 2:
                 for w in range(len(energy)):
                     carried_bits[w] += bits[w]
-    outer = frame[level, FrameColumn.OUTER + t]
     if outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0 and places[level, t, PlaceColumn.COMPRESSED] == 0:
         fills, returned = counts[level, t, Count.ACTUAL_FILLS], counts[outer, t, Count.ACTUAL_UPDATES]
         above = counts[outer, t, Count.INSTANCES_MEAN]
@@ -173,8 +176,8 @@ def wait(
 
 @kernel
 def price(
-    store: Floats, places: Ints, rank_bits: Floats, actions: Ints, stored: Ints, rounding: int, frame: Ints,
-    rows: Floats, alone: Floats, counts: Floats, metadata: Floats, by_level: Floats, totals: Floats,
+    store: Floats, places: Ints, rank_bits: Floats, actions: Ints, output: int, stored: Ints, rounding: int,
+    frame: Ints, rows: Floats, alone: Floats, counts: Floats, metadata: Floats, by_level: Floats, totals: Floats,
 ) -> None:  # fmt: skip
     """Energy of each level, cycles of each level, and what bounds the mapping."""
     levels, n_tensors = stored.shape
@@ -198,7 +201,7 @@ def price(
             if stored[level, t] == 0:
                 fill(0.0, own)
                 continue
-            storage_cost(store, places, rank_bits, states, level, t, rounding, frame, rows, counts, metadata)
+            storage_cost(store, places, rank_bits, states, output, level, t, rounding, frame, rows, counts, metadata)
             for w in range(len(energy)):
                 energy[w] += own[w]
             if not waits:
@@ -246,9 +249,9 @@ def evaluate(
         delivered, boxes, rows, counts,
     )  # fmt: skip
     compress(
-        tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, loops, factors, stored,
-        rounding, report, frame, extents, boxes, own, ends, fibers, spans, belows, ranks, rows, counts, metadata,
-        metadata_max,
+        tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, output, loops, factors,
+        stored, rounding, report, frame, extents, boxes, own, ends, fibers, spans, belows, ranks, rows, counts,
+        metadata, metadata_max,
     )  # fmt: skip
     copy(instances[len(stored)], totals[Total.INSTANCES_MAX])
     copy(instances[len(stored)], totals[Total.INSTANCES_MEAN])
@@ -270,4 +273,19 @@ def evaluate(
         tensors, words, axes, odds, store, places, actions, compute, keys, answers, missing, n_missing, output, loops,
         factors, stored, rounding, frame, outside, instances, boxes, per_tensor, notes, rows, totals,
     )  # fmt: skip
-    price(store, places, rank_bits, actions, stored, rounding, frame, rows, alone, counts, metadata, by_level, totals)
+    price(
+        store,
+        places,
+        rank_bits,
+        actions,
+        output,
+        stored,
+        rounding,
+        frame,
+        rows,
+        alone,
+        counts,
+        metadata,
+        by_level,
+        totals,
+    )

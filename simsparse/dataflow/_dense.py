@@ -234,17 +234,20 @@ def dense_counts(
             reads, reductions = counts[level, t, Count.READS], counts[level, t, Count.REDUCTIONS]
             copy(instances[level], counts[level, t, Count.INSTANCES_MAX])
             copy(instances[level], counts[level, t, Count.INSTANCES_MEAN])
-            fill(0.0, reads)
-            fill(0.0, fills)
-            fill(0.0, updates)
-            fill(0.0, reductions)
+            outer = frame[level, FrameColumn.OUTER + t]
+            if stored[level, t] == 0 or outer < 0:
+                fill(0.0, fills)
+            if stored[level, t] == 0 or t != output:
+                fill(0.0, updates)
+                fill(0.0, reductions)
             if stored[level, t] == 0:
+                fill(0.0, reads)
                 continue
             delivery(
                 tensors, axes, t, loops, factors, frame[level, FrameColumn.START], tile, extents[level], step, outside,
                 boxes[Box.SHIFT], delivered[level, t],
             )  # fmt: skip
-            if frame[level, FrameColumn.OUTER + t] >= 0:
+            if outer >= 0:
                 copy(delivered[level, t], fills)
             child = frame[level, FrameColumn.OUTER + n_tensors + t]
             moved = updates if t == output else reads

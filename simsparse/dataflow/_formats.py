@@ -40,8 +40,8 @@ def has_position(actions: Ints, level: int, t: int) -> bool:
 @kernel
 def mean_metadata(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, keys: Ints, answers: Floats,
-    missing: Ints, n_missing: Ints, rounding: int, level: int, t: int, fibers: Floats, spans: Floats, belows: Floats,
-    ranks: Floats, rows: Floats, counts: Floats, metadata: Floats,
+    missing: Ints, n_missing: Ints, output: int, filled: bool, acts: bool, rounding: int, level: int, t: int,
+    fibers: Floats, spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
     """Metadata and payload words of each rank of all accesses; every pass over a tile moves them."""
     n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
@@ -65,14 +65,24 @@ def mean_metadata(
             share = arrives[w] if arrives[w] > 0.0 else 1.0
             note[w] /= share
             payload[w] = 0.0 if innermost[w] == r else payload[w] / share  # under the innermost rank lies the data
-        for access in range(3):
-            passes = counts[level, t, Count.READS + access]
+    for access in range(3):
+        # Only outputs are updated, and nothing fills the outermost level.
+        moves = access == 0 or (access == 1 and filled) or (access == 2 and t == output)
+        passes = counts[level, t, Count.READS + access]
+        if moves:
+            for w in range(len(above)):
+                above[w] = passes[w] / tile[w]
+        for r in range(n_ranks):
             for part in range(2):
                 total, out = ranks[r, part], metadata[level, t, r, 0, access, part]
-                for w in range(len(out)):
-                    out[w] = up(total[w] * (passes[w] / tile[w]), rounding)
-                fill(0.0, metadata[level, t, r, 1, access, part])
-                fill(0.0, metadata[level, t, r, 2, access, part])
+                if moves:
+                    for w in range(len(out)):
+                        out[w] = up(total[w] * above[w], rounding)
+                else:
+                    fill(0.0, out)
+                if acts:
+                    fill(0.0, metadata[level, t, r, 1, access, part])
+                    fill(0.0, metadata[level, t, r, 2, access, part])
 
 
 @kernel
@@ -132,9 +142,9 @@ def leave_zeros_out(
 @kernel
 def compress(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, loops: Ints, factors: Floats, stored: Ints, rounding: int,
-    report: int, frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats, spans: Floats,
-    belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats, metadata_max: Floats,
+    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, factors: Floats, stored: Ints,
+    rounding: int, report: int, frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats,
+    spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats, metadata_max: Floats,
 ) -> None:  # fmt: skip
     """Occupancies, actual data accesses, and accesses to metadata, of every tensor at every level."""
     levels, n_tensors = stored.shape
@@ -169,8 +179,8 @@ def compress(
                     spans, belows, counts,
                 )  # fmt: skip
                 mean_metadata(
-                    tensors, words, axes, odds, places, kinds, keys, answers, missing, n_missing, rounding, level, t,
-                    fibers, spans, belows, ranks, rows, counts, metadata,
+                    tensors, words, axes, odds, places, kinds, keys, answers, missing, n_missing, output, outer >= 0,
+                    len(actions) > 0, rounding, level, t, fibers, spans, belows, ranks, rows, counts, metadata,
                 )  # fmt: skip
                 if report != 0:
                     most_metadata(

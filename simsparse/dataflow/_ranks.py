@@ -19,6 +19,7 @@ from simsparse.dataflow._arrays import (
     TensorColumn,
 )
 from simsparse.dataflow._kernel import kernel
+from simsparse.dataflow._lanes import copy, copy_box, fill_box
 from simsparse.dataflow.rounding import NEAR
 
 
@@ -87,13 +88,19 @@ def fiber_tree(
     handed_on = child < levels and places[level, t, PlaceColumn.COMPRESSED] != 0
     inner_first = places[level, t, PlaceColumn.INNER_FIRST] != 0
     box, own_ends = boxes[Box.BOX], ends[:ranks]
+    child_ranks = places[child, t, PlaceColumn.N_RANKS] if child < levels else 0
+    if ranks == 1 and child_ranks <= 1 and tensors[t, TensorColumn.SIMPLE] != 0:
+        # One rank holds the whole tile, whatever its loops.
+        copy(counts[level, t, Count.TILE], fibers[level, t, 0])
+        copy_box(extents[level], spans[level, t, 0])
+        fill_box(1.0, belows[level, t, 0])
+        return
     first, fiber, span, below = frame[level, FrameColumn.START], fibers[level, t], spans[level, t], belows[level, t]
     for w in range(lanes):
         lower, end = 0, len(loops)
         inherits = handed_on and counts[child, t, Count.TILE, w] > 1.0
         if inherits:
             end = frame[child, FrameColumn.START]
-            child_ranks = places[child, t, PlaceColumn.N_RANKS]
             lower = inherit(level, t, child, ranks, child_ranks, w, extents, fibers, spans, belows, counts)
         for d in range(dims):
             box[d, w] = extents[child, d, w] if inherits else 1.0

@@ -130,17 +130,19 @@ def orders(problem: Problem, architecture: Architecture, flow: Dataflow, *, padd
     roles = roles_of(problem)
     stored = _stored(problem, architecture, flow)
     in_time = [_orders_in_time(problem, architecture, flow, roles, at) for at in range(len(architecture.levels))]
+    all_times = list(itertools.product(*in_time))
     found = []
     for spreads in itertools.product(*(_spreads(architecture, flow, at) for at in range(len(architecture.levels)))):
         fans = [_fan(problem, architecture, spread, roles, at) for at, spread in enumerate(spreads)]
         rooms = _rooms(problem, fans)
-        dims = tuple(_padded(extent, rooms[d]) if padding else extent for d, (_, extent) in enumerate(problem.dims))
-        for times in itertools.product(*in_time):
+        plain = tuple(extent for _, extent in problem.dims)
+        grown = tuple(_padded(extent, rooms[d]) for d, extent in enumerate(plain))
+        for extents, times in itertools.product(dict.fromkeys((plain, grown if padding else plain)), all_times):
             rows, limits = [], []
             for at, (dims_in_time, fan) in enumerate(zip(times, fans, strict=True)):
                 rows += [(at, d, 0) for d in dims_in_time] + [(at, d, kind) for d, kind, _ in fan]
                 limits += [math.inf] * len(dims_in_time) + [most for _, _, most in fan]
-            found.append(Order(flow, dims, np.array(rows, np.int64), stored, tuple(limits)))
+            found.append(Order(flow, extents, np.array(rows, np.int64), stored, tuple(limits)))
     return tuple(found)
 
 

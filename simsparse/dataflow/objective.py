@@ -48,8 +48,8 @@ class Objective:
 
     def score(self, outcomes: Floats) -> Floats:
         """Logarithm of what is minimised, by mapping."""
-        cycles = np.log(np.maximum(outcomes[:, Outcome.CYCLES], 1e-9))
-        energy = np.log(np.maximum(outcomes[:, Outcome.ENERGY_PJ], 1e-9))
+        cycles = np.log(np.maximum(outcomes[Outcome.CYCLES], 1e-9))
+        energy = np.log(np.maximum(outcomes[Outcome.ENERGY_PJ], 1e-9))
         weighted: Floats = (self.latency + _TIE) * cycles + (self.energy + _TIE) * energy
         return weighted
 

@@ -31,6 +31,7 @@ from simsparse.ops import Contraction
 BUDGET = 200_000  # mappings
 CHUNK = 65_536
 SAMPLES = 384  # random mappings of each order, at least one chunk of lanes
+MOST_SAMPLES = 4096  # of all orders together, where they are few
 ELITES = 10
 TOGETHER = 729  # combinations of the ways of each dimension that help alone
 PAIRS = 256  # random ways to split two dimensions at once
@@ -113,25 +114,26 @@ class _Search:
 
     def evaluate(self, order: Order, picks: Ints) -> tuple[Floats, Floats]:
         """Scores and outcomes of mappings; what does not fit scores worse than all that does."""
-        outcomes = np.empty((picks.shape[1], len(Outcome)))
         prepared = self.ready(order)
         cuts = np.linspace(0, picks.shape[1], self.cores + 1).astype(int)
         parts = [(slice(a, b)) for a, b in itertools.pairwise(cuts) if b > a]
         if len(parts) == 1:
-            self._run(prepared, order, picks, outcomes)
+            outcomes = self._run(prepared, order, picks)
         else:
             with ThreadPoolExecutor(len(parts)) as pool:
-                list(pool.map(lambda part: self._run(prepared, order, picks[:, part], outcomes[part]), parts))
+                outcomes = np.concatenate(
+                    list(pool.map(lambda part: self._run(prepared, order, picks[:, part]), parts)), axis=1
+                )
         self.evaluated += picks.shape[1]
         scores = self.objective.score(outcomes)
-        unfit = outcomes[:, Outcome.EXCESS] > 0.0
-        scores[unfit] = 1e6 + outcomes[unfit, Outcome.EXCESS]
-        scores[~unfit & (outcomes[:, Outcome.BUSY] < self.constraints.least_utilisation)] += 1e5
-        self._extend_front(outcomes[scores < 1e5], order)
+        unfit = outcomes[Outcome.EXCESS] > 0.0
+        scores[unfit] = 1e6 + outcomes[Outcome.EXCESS, unfit]
+        scores[~unfit & (outcomes[Outcome.BUSY] < self.constraints.least_utilisation)] += 1e5
+        self._extend_front(outcomes[:2, scores < 1e5], order)
         return scores, outcomes
 
-    def _run(self, prepared: Prepared, order: Order, picks: Ints, outcomes: Floats) -> None:
-        picks = np.ascontiguousarray(picks)
+    def _run(self, prepared: Prepared, order: Order, picks: Ints) -> Floats:
+        picks, outcomes = np.ascontiguousarray(picks), np.empty((len(Outcome), picks.shape[1]))
         while True:
             asked = prepared.asked(4096)
             _batch.evaluate_many(
@@ -139,19 +141,19 @@ class _Search:
                 int(self.constraints.mean_occupancy), outcomes,
             )  # fmt: skip
             if asked.n_missing[0] == 0:
-                return
+                return outcomes
             prepared.answers.add(asked.missing[: asked.n_missing[0]])
 
     def _extend_front(self, outcomes: Floats, order: Order) -> None:
-        if len(self.front) and len(outcomes):
+        if len(self.front) and outcomes.size:
             # Energy of the front at no more cycles: only what is below can join.
-            at = np.searchsorted(self.front[:, 0], outcomes[:, Outcome.CYCLES], side="right") - 1
+            at = np.searchsorted(self.front[:, 0], outcomes[Outcome.CYCLES], side="right") - 1
             beaten = np.where(at >= 0, self.front[at, 1], np.inf)
-            outcomes = outcomes[outcomes[:, Outcome.ENERGY_PJ] < beaten]
-        if not len(outcomes):
+            outcomes = outcomes[:, outcomes[Outcome.ENERGY_PJ] < beaten]
+        if not outcomes.size:
             return
         flow = float(self.constraints.dataflows.index(order.flow))
-        new = np.column_stack([outcomes[:, [Outcome.CYCLES, Outcome.ENERGY_PJ]], np.full(len(outcomes), flow)])
+        new = np.column_stack([*outcomes, np.full(outcomes.shape[1], flow)])
         both = np.concatenate([self.front, new])
         both = both[np.lexsort((both[:, 1], both[:, 0]))]
         least = np.minimum.accumulate(both[:, 1])
@@ -162,7 +164,7 @@ class _Search:
         """The best few of an array of mappings."""
         scores, outcomes = self.evaluate(order, picks)
         chosen = np.argsort(scores, kind="stable")[:keep]
-        return [_State(order, picks[:, i].copy(), float(scores[i]), outcomes[i].copy()) for i in chosen]
+        return [_State(order, picks[:, i].copy(), float(scores[i]), outcomes[:, i].copy()) for i in chosen]
 
 
 def map(
@@ -233,13 +235,14 @@ def _some(search: _Search, space: Sequence[Order], budget: int) -> _State | None
     if not usable:
         return None
     until = search.evaluated + budget
-    each = max(32, min(SAMPLES, budget // (2 * len(usable))))
-    nearest: dict[bytes, _State] = {}  # the best of each way to spread the array
+    each = max(32, min(max(SAMPLES, MOST_SAMPLES // len(usable)), budget // (2 * len(usable))))
+    nearest: dict[bytes, list[_State]] = {}  # the best of each way to spread the array
     for order in usable:
-        (state,) = search.best_of(order, _random(search, order, each))
-        kin = _loops_key(order)
-        nearest[kin] = min(state, nearest.get(kin, state), key=_by_score)
-    elites = sorted(nearest.values(), key=_by_score)[:ELITES]
+        kin = nearest.setdefault(_loops_key(order), [])
+        kin += search.best_of(order, _random(search, order, each), ELITES)
+    share = -(-ELITES // len(nearest))
+    elites = sorted((state for kin in nearest.values() for state in sorted(kin, key=_by_score)[:share]), key=_by_score)
+    del elites[ELITES:]
     for _ in range(ROUNDS):
         before = [state.score for state in elites]
         for at, state in enumerate(elites):
@@ -276,7 +279,7 @@ def _improved(search: _Search, state: _State, space: Sequence[Order]) -> _State:
     single = np.concatenate(blocks, axis=1)
     scores, outcomes = search.evaluate(order, single)
     at = int(scores.argmin())
-    best = min(state, _State(order, single[:, at].copy(), float(scores[at]), outcomes[at].copy()), key=_by_score)
+    best = min(state, _State(order, single[:, at].copy(), float(scores[at]), outcomes[:, at].copy()), key=_by_score)
     # What helps alone is tried together, beside random pairs of ways.
     few = max(2, int(TOGETHER ** (1.0 / len(sizes))))
     helpful = [part.argsort(kind="stable")[:few] for part in np.split(scores, np.cumsum(sizes)[:-1])]
