@@ -26,7 +26,7 @@ from workloads.prune import prune_folder
 from workloads.weights import measured_patterns
 
 OUT = Path(".demo")
-GPU, FPGA, CPU = "a100-sxm-80gb", "sat-u280", "xeon-8480plus"
+GPU, FPGA, CPU = "a100-sxm-80gb", "sat-vcu1525", "xeon-8480plus"
 PATTERNS = "dense,2:4,1:4,unstructured:0.9,block32x32:0.8"
 LAYERS = "encoder.layer.*.weight"
 
