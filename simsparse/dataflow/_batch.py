@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 
 import numpy as np
@@ -50,10 +51,12 @@ def judge(
         excess[w] = max(0.0, used[w] / available[levels] - 1.0 - HAIR)
     for level in range(levels):
         fill(0.0, held)
+        used = counts[level, 0, Count.INSTANCES_MAX]  # the same for all tensors
+        for w in range(len(excess)):
+            excess[w] = max(excess[w], used[w] / available[level] - 1.0 - HAIR)
+        if math.isinf(room[level]):
+            continue
         for t in range(n_tensors):
-            used = counts[level, t, Count.INSTANCES_MAX]
-            for w in range(len(excess)):
-                excess[w] = max(excess[w], used[w] / available[level] - 1.0 - HAIR)
             if stored[level, t] == Stored.KEPT:
                 words = counts[level, t, column]
                 for w in range(len(excess)):

@@ -98,6 +98,8 @@ def storage_cost(
     times(mean, energy)
     most, word_bits = counts[level, t, Count.INSTANCES_MAX], store[level, LevelColumn.WORD_BITS]
     read, write = counts[level, t, Count.READ_WORDS], counts[level, t, Count.WRITE_WORDS]
+    if states == 1 and ranks == 0 and rounding == 0 and (outer < 0 or places[outer, t, PlaceColumn.COMPRESSED] == 0):
+        return  # every instance is always busy
     if ranks == 0 and rounding == 0:
         for w in range(len(energy)):
             busy = mean[w] / most[w]
@@ -245,8 +247,8 @@ def evaluate(
     """
     survey(loops, factors, stored, frame, extents, step, outside, instances)
     dense_counts(
-        tensors, words, axes, output, loops, factors, stored, rounding, frame, extents, step, outside, instances,
-        delivered, boxes, rows, counts,
+        tensors, words, axes, output, loops, factors, stored, rounding, report, frame, extents, step, outside,
+        instances, delivered, boxes, rows, counts,
     )  # fmt: skip
     compress(
         tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, output, loops, factors,

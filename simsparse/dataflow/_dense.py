@@ -214,17 +214,19 @@ def partitions(
 @kernel
 def dense_counts(
     tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, factors: Floats, stored: Ints, rounding: int,
-    frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats, boxes: Floats,
-    rows: Floats, counts: Floats,
+    report: int, frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats,
+    boxes: Floats, rows: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     """Tile, partition, instances, reads, fills, updates of every tensor at every level."""
     levels, n_tensors = stored.shape
     for t in range(n_tensors):
         for level in range(levels):
             volume(tensors, axes, t, extents[level], counts[level, t, Count.TILE])
-        partitions(
-            tensors, words, axes, t, loops, factors, rounding, frame, extents, boxes[Box.BOX], rows[Row.VOLUME], counts
-        )
+        if t == output or report != 0:
+            partitions(
+                tensors, words, axes, t, loops, factors, rounding, frame, extents, boxes[Box.BOX], rows[Row.VOLUME],
+                counts,
+            )  # fmt: skip
         for level in range(levels - 1, -1, -1):
             tile, updates, fills = (
                 counts[level, t, Count.TILE],
