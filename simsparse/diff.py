@@ -151,9 +151,15 @@ def _call_changes(one: dict[str, Saved], other: dict[str, Saved]) -> Iterator[Ch
 def _changes(where: str, fields: Sequence[str], one: Saved, other: Saved) -> Iterator[Change]:
     for name in fields:
         before, after = _value(one.get(name)), _value(other.get(name))
-        numbers = isinstance(before, (int, float)) and isinstance(after, (int, float))
-        if before != after and not (numbers and math.isclose(before, after, rel_tol=_TOLERANCE)):  # type: ignore[arg-type]
+        if not _alike(before, after):
             yield Change(where, name, before, after)
+
+
+def _alike(before: Value, after: Value) -> bool:
+    """Equal, or numbers that differ by rounding."""
+    if isinstance(before, (int, float)) and isinstance(after, (int, float)):
+        return math.isclose(before, after, rel_tol=_TOLERANCE)
+    return before == after
 
 
 def _value(value: object) -> Value:

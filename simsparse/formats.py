@@ -7,6 +7,7 @@ reduction. Value bits may be fractions (a scale shared by a group of values).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,7 @@ def bits_to_tell(choices: ArrayLike) -> Floats:
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(ABC):
     """A way to store a sparse matrix.
 
     Attributes
@@ -75,12 +76,12 @@ class Format:
         del rows, cols
         return None
 
+    @abstractmethod
     def bits(self, rows: Floats, cols: Floats, value_bits: Floats, pattern: Floats) -> Bits:
         """Value and metadata bits, two (n,) arrays; all arguments are (n,), `pattern` (n, columns).
 
         Where the format does not apply to the pattern the result means nothing (`applies`, `implies_nm` tell).
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

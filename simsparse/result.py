@@ -24,32 +24,38 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """What speedup is over: a priced plan of the dense workload."""
+@dataclass(frozen=True, kw_only=True)
+class Priced:
+    """A plan, and what its calls cost, one call each."""
 
-    name: str
     plan: Plan
     prices: Prices
 
     @cached_property
     def counts(self) -> Floats:
-        """How often each call runs."""
+        """How often each call runs, shape (n,)."""
         return np.array([call.count for call in self.plan.calls], dtype=np.float64)
 
     @property
     def latency_s(self) -> float:
-        """Of the whole step."""
+        """Of the whole step: calls run one after the other."""
         return float(self.prices.latency_s @ self.counts)
 
     @property
     def energy_j(self) -> float:
-        """Of the whole step."""
+        """Of the whole step, on one device."""
         return float(self.prices.energy_j @ self.counts)
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, kw_only=True)
+class Baseline(Priced):
+    """What speedup is over: a priced plan of the dense workload."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result(Priced):
     """A priced plan and what is known about it. Rows are kernel calls; a row's figures are of one call.
 
     Attributes
@@ -67,27 +73,10 @@ class Result:
 
     workload: Workload
     machine: str
-    plan: Plan
-    prices: Prices
     baseline: Baseline
     footprint: Footprint
     provenance: Provenance
     roofs: Roofs | None = None
-
-    @cached_property
-    def counts(self) -> Floats:
-        """How often each call runs, shape (n,)."""
-        return np.array([call.count for call in self.plan.calls], dtype=np.float64)
-
-    @property
-    def latency_s(self) -> float:
-        """Of the whole step: calls run one after the other."""
-        return float(self.prices.latency_s @ self.counts)
-
-    @property
-    def energy_j(self) -> float:
-        """Of the whole step on one device."""
-        return float(self.prices.energy_j @ self.counts)
 
     @property
     def dense_latency_s(self) -> float:

@@ -66,7 +66,7 @@ def simulate(
     else:
         reference = baseline if baseline is not None else dense_twin(work)
         same = reference is work and kernel == "best"
-        dense = Baseline(reference.name, plan, prices) if same else baseline_of(reference, target)
+        dense = Baseline(name=reference.name, plan=plan, prices=prices) if same else baseline_of(reference, target)
     return Result(
         workload=work,
         machine=target.name,
@@ -82,7 +82,7 @@ def simulate(
 def baseline_of(reference: Workload, machine: Machine) -> Baseline:
     """A workload on the best kernels of a machine, to be the baseline of many results."""
     plan = machine.lower(reference, kernel="best")
-    return Baseline(reference.name, plan, machine.price(plan))
+    return Baseline(name=reference.name, plan=plan, prices=machine.price(plan))
 
 
 def dense_twin(workload: Workload) -> Workload:

@@ -80,11 +80,10 @@ class GpuMachine(KernelMachine):
 
     def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
         """Dense peak of a type, effective 2:4 peak with `sparse`; 0 where the card has none."""
-        figure = self.spec.mac_rate.get(type_name)  # type: ignore[call-overload]
-        if figure is None:
+        if self.spec.rate(type_name) == 0.0:
             return 0.0
-        faster = self.spec.sparse_rate.get(type_name) if sparse else None  # type: ignore[call-overload]
-        return 2.0 * self.spec.peak_macs_per_s(type_name) * (faster.value if faster else 1.0)  # type: ignore[arg-type]
+        gain = self.spec.sparse_gain(type_name) if sparse else 1.0
+        return 2.0 * self.spec.peak_macs_per_s(type_name) * max(gain, 1.0)
 
     @cached_property
     def provenance(self) -> Provenance:

@@ -24,8 +24,8 @@ class Rates:
     """
 
     def __init__(self, spec: GpuSpec) -> None:
-        full = [self._rate(spec, name) for name in COMPUTE_TYPES]
-        half = [self._rate(spec, f"{name}_acc16") or self._rate(spec, name) for name in COMPUTE_TYPES]
+        full = [spec.rate(name) for name in COMPUTE_TYPES]
+        half = [spec.rate(f"{name}_acc16") or spec.rate(name) for name in COMPUTE_TYPES]
         # fp32 has no tensor cores: its rate is that of the CUDA cores.
         simt = full[COMPUTE_TYPES.index("fp32")]
         on_tensor_cores = np.array([name != "fp32" for name in COMPUTE_TYPES])
@@ -41,12 +41,7 @@ class Rates:
         # share their path with integers (recalled from the GA102 whitepaper).
         self.fed_lanes = min(simt, 64.0)
         self.capability = capability
-        self._sparse = np.array([spec.sparse_rate[n].value if n in spec.sparse_rate else 0.0 for n in COMPUTE_TYPES])
-
-    @staticmethod
-    def _rate(spec: GpuSpec, key: str) -> float:
-        figure = spec.mac_rate.get(key)  # type: ignore[call-overload]
-        return float(figure.value) if figure is not None else 0.0
+        self._sparse = np.array([spec.sparse_gain(name) for name in COMPUTE_TYPES])
 
     def tensor(self, problem: Floats) -> Floats:
         """Dense rate on tensor cores."""

@@ -75,13 +75,21 @@ class GpuSpec(Spec):
             raise ValueError("base_clock_hz at most boost_clock_hz")
         return self
 
-    def peak_clock_hz(self, key: RateKey) -> float:
+    def peak_clock_hz(self, key: str) -> float:
         """Clock of the datasheet's peak: the boost clock for fp32, which runs on CUDA cores, else the tensor clock."""
         if key != "fp32" and self.tensor_clock_hz is not None:
             return self.tensor_clock_hz.value
         return self.boost_clock_hz.value
 
-    def peak_macs_per_s(self, key: RateKey) -> float:
+    def rate(self, key: str) -> float:
+        """Dense multiply-accumulates per clock and SM of a type; 0 where the card has none."""
+        return next((float(figure.value) for name, figure in self.mac_rate.items() if name == key), 0.0)
+
+    def sparse_gain(self, key: str) -> float:
+        """Rate with a 2:4 operand over the dense rate; 0 without sparse tensor cores for the type."""
+        return next((float(figure.value) for name, figure in self.sparse_rate.items() if name == key), 0.0)
+
+    def peak_macs_per_s(self, key: str) -> float:
         """Dense peak, `mac_rate * sm_count * peak clock`.
 
         Raises
@@ -89,8 +97,8 @@ class GpuSpec(Spec):
         UnsupportedError
             If the GPU has no rate for the type.
         """
-        if key not in self.mac_rate:
+        if self.rate(key) == 0.0:
             raise UnsupportedError(
                 f"type {key!r} on {self.name!r} has no rate, expected one of {', '.join(self.mac_rate)}"
             )
-        return self.mac_rate[key].value * self.sm_count.value * self.peak_clock_hz(key)
+        return self.rate(key) * self.sm_count.value * self.peak_clock_hz(key)

@@ -116,14 +116,14 @@ def compare(
 
 
 def _design(name: str) -> Design:
+    from simsparse.dataflow.comparison import Design
     from simsparse.dataflow.design import DesignSpec
     from simsparse.registry import load_machine
 
     machine = load_machine(name)
-    if not isinstance(getattr(machine, "spec", None), DesignSpec):
+    if not isinstance(machine, Design) or not isinstance(machine.spec, DesignSpec):
         raise InputError.expected("--on", name, "a design that is described by levels and dataflows, such as stc")
-    design: Design = machine  # type: ignore[assignment]
-    return design
+    return machine
 
 
 def _layer(

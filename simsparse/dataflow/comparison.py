@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Way(Protocol):
         """The density of an A with this many axes."""
 
 
+@runtime_checkable
 class Design(Protocol):
     """A machine that is described by levels."""
 

@@ -122,6 +122,7 @@ def _sum_of_product(factors: Sequence[Floats], steps: Ints) -> float:
     for factor in factors:
         axes = [d for d, size in enumerate(factor.shape) if size > 1]
         operands += [factor.reshape([factor.shape[d] for d in axes]), axes]
+    # numpy's stubs know einsum's interleaved form only with operands spelled out.
     return spread * float(np.einsum(*operands, [], optimize="greedy"))  # type: ignore[call-overload]
 
 
