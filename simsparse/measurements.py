@@ -21,6 +21,11 @@ UNVERIFIED = "memory_unverified"
 MAX_COUNT = 2**40
 
 
+# Metrics that say the time of a product.
+_SECONDS = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
+_RATES = ("tflops", "tflops_effective")
+
+
 class Use(StrEnum):
     """What a row is good for."""
 
@@ -35,7 +40,7 @@ class Measurement:
 
     Attributes
     ----------
-    id, system, device, op, model, dtype, baseline, note, metric, quality, framework : str
+    id, system, device, op, model, dtype, baseline, source, note, metric, quality, framework : str
         As in the table.
     phase : str
         `gemm`, `attention-prefill`, `attention-decode`, `prefill`, `decode`, `encode`, `train`, `op`, or empty for
@@ -77,6 +82,7 @@ class Measurement:
     framework: str = ""
     quality: str = ""
     baseline: str = ""
+    source: str = ""
     note: str = ""
     use: Use = Use.YES
 
@@ -84,6 +90,18 @@ class Measurement:
     def scored(self) -> bool:
         """Whether a prediction is held against it."""
         return self.use is Use.YES
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of a single product, from a latency or a rate of dense work; None where the metric is neither."""
+        if self.value is None:
+            return None
+        if self.metric in _SECONDS:
+            return self.value * _SECONDS[self.metric]
+        if self.metric in _RATES and self.product is not None:
+            m, n, k = self.product
+            return 2.0 * m * n * k / (self.value * 1e12)
+        return None
 
     @property
     def product(self) -> tuple[int, int, int] | None:
@@ -158,7 +176,8 @@ def _measurement(cells: Mapping[str, str], where: str) -> Measurement:
 
 
 _TEXTS = (
-    "op", "model", "seq", "dtype", "sparse_operand", "accumulate", "framework", "quality", "baseline", "note",
+    "op", "model", "seq", "dtype", "sparse_operand", "accumulate", "framework", "quality", "baseline",
+    "source", "note",
 )  # fmt: skip
 
 
