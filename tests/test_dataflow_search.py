@@ -9,9 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from simsparse.cli import app
 from simsparse.dataflow import (
     Action,
     ActionKind,
@@ -232,16 +230,3 @@ def test_bad_input_is_one_sentence() -> None:
     with pytest.raises(InputError, match="budget"):
         find(problem, built, budget=0)
     assert replace(Constraints(), padding=False).dataflows[0].name == "any"
-
-
-def test_command_line_compares_and_maps() -> None:
-    run = CliRunner()
-    layer = ["llama-2-7b", "--seq", "64", "--layer", "layers.0.mlp.up_proj", "--on", "stc"]
-    printed = run.invoke(app, ["dataflow", "compare", *layer, "--patterns", "dense,2:4"], catch_exceptions=False).stdout
-    rows = [line.split() for line in printed.splitlines()[1:]]
-    best = {row[0]: float(row[3]) for row in rows if row[2] == "*"}
-    assert best["2:4"] <= best["dense"]
-    assert len(rows) == 10
-    mapped = run.invoke(app, ["dataflow", "map", *layer, "--pattern", "2:4", "--dataflow", "native"]).stdout
-    assert "native: bound by" in mapped
-    assert "DRAM" in mapped

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simsparse.commands.dataflow_search import compare, map_
+from simsparse.commands.dataflow_compare import compare
+from simsparse.commands.dataflow_map import map_
 from simsparse.commands.options import FormatOption, Output
 from simsparse.commands.output import Report, emit, working
 from simsparse.errors import InputError

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from simsparse.dataflow._arrays import Floats
-from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.dataflows import NAMED, Dataflow, of_design
 from simsparse.dataflow.density import Density
 from simsparse.dataflow.design import DesignSpec, ModeSpec
@@ -20,11 +19,6 @@ from simsparse.dataflow.search import map as find
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.ops import Contraction
 from simsparse.sparsity import DENSE, Pattern
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from matplotlib.figure import Figure
 
 
 class Way(Protocol):
@@ -39,6 +33,9 @@ class Way(Protocol):
 
     def density_a(self, pattern: Floats, rank: int) -> Density:
         """The density of an A with this many axes."""
+
+    def density_b(self, density: float) -> Density:
+        """The density of a B of which this fraction is nonzero."""
 
 
 @runtime_checkable
@@ -61,6 +58,8 @@ class Choice:
     Attributes
     ----------
     pattern, dataflow : str
+    mode : str
+        That the design runs it in; empty where nothing was found.
     found : Found or None
         None where nothing fits or no mode takes the pattern; `why` says which.
     why : str
@@ -69,6 +68,7 @@ class Choice:
 
     pattern: str
     dataflow: str
+    mode: str
     found: Found | None
     why: str
     clock_hz: float
@@ -82,6 +82,10 @@ class Choice:
     def energy_j(self) -> float | None:
         """Of the best mapping."""
         return None if self.found is None else self.found.best.energy_j
+
+    def score(self, objective: Objective) -> float:
+        """Logarithm of what is minimised; infinite where nothing was found."""
+        return np.inf if self.found is None else _score(self.found, objective)
 
 
 def flows_on(spec: DesignSpec) -> tuple[Dataflow, ...]:
@@ -98,11 +102,20 @@ def compare(
     flows: Sequence[Dataflow] | None = None,
     objective: Objective = Objective.LATENCY,
     *,
+    b_density: float = 1.0,
     budget: int = BUDGET,
     seed: int = 0,
     cores: int = 1,
+    watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Choice, ...]:
     """The best mapping of each pattern of A with each dataflow; a value takes one word of the design.
+
+    Parameters
+    ----------
+    b_density : float
+        Fraction of B (the inputs) that is nonzero, at random places.
+    watch : callable
+        Told how many searches are done, of how many.
 
     Raises
     ------
@@ -111,60 +124,59 @@ def compare(
     """
     if not patterns:
         raise InputError("a comparison has no pattern, expected at least one")
-    bare = Problem.from_contraction(op.with_tensors(a=replace(op.a, pattern=DENSE), b=replace(op.b, pattern=DENSE)))
-    rank, spec = len(bare.shape("A")), design.spec
+    pairs = [(pattern, flow) for pattern in patterns for flow in flows or flows_on(design.spec)]
     choices = []
-    for pattern in patterns:
-        columns = np.array(pattern.columns())
-        problems: dict[bool, Problem] = {}  # by whether formats and actions are off
-        for way in design.kernels:
-            if not way.refuses(columns):
-                problems[way.mode.dense] = bare.with_densities({"A": way.density_a(columns, rank)})
-        for flow in flows or flows_on(spec):
-            found, why = _best(problems, spec, flow, objective, budget, seed, cores)
-            choices.append(Choice(pattern.text, flow.name, found, why, spec.clock_hz.value))
+    for done, (pattern, flow) in enumerate(pairs):
+        watch(done, len(pairs))
+        limits = Constraints((flow,))
+        choices.append(
+            choose(op, design, pattern, limits, objective, b_density=b_density, budget=budget, seed=seed, cores=cores)
+        )
     return tuple(choices)
 
 
-def _best(
-    problems: dict[bool, Problem], spec: DesignSpec, flow: Dataflow, objective: Objective, budget: int, seed: int,
-    cores: int,
-) -> tuple[Found | None, str]:  # fmt: skip
-    best, why = None, "no mode of the design takes the pattern"
-    for dense, problem in problems.items():
-        architecture: Architecture = spec.architecture(sparse=not dense)
-        try:
-            found = find(problem, architecture, objective, Constraints((flow,)), budget=budget, seed=seed, cores=cores)
-        except UnsupportedError as error:
-            why = str(error)
-            continue
-        if best is None or _cost(found, objective) < _cost(best, objective):
-            best, why = found, found.why
-    return best, why
-
-
-def _cost(found: Found, objective: Objective) -> float:
-    return float(objective.score(np.array([[found.best.cycles], [found.best.energy_j * 1e12]]))[0])
-
-
-def dataflow_bars(choices: Sequence[Choice], title: str, path: str | Path | None = None) -> Figure:
-    """Latency by pattern, a bar for each dataflow."""
-    from matplotlib.figure import Figure as Canvas
-
-    patterns, flows = (
-        list(dict.fromkeys(names)) for names in zip(*((c.pattern, c.dataflow) for c in choices), strict=True)
+def choose(
+    op: Contraction,
+    design: Design,
+    pattern: Pattern,
+    limits: Constraints,
+    objective: Objective = Objective.LATENCY,
+    *,
+    b_density: float = 1.0,
+    budget: int = BUDGET,
+    seed: int = 0,
+    cores: int = 1,
+) -> Choice:
+    """The best mapping of an op whose A has a pattern, over the modes of the design that take it."""
+    spec = design.spec
+    best = Choice(
+        pattern.text, limits.dataflows[0].name, "", None, "no mode of the design takes the pattern", spec.clock_hz.value
     )
-    figure = Canvas(figsize=(max(5.0, 1.6 + 0.3 * len(choices)), 3.6), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / len(flows)
-    for index, flow in enumerate(flows):
-        own = [choice.latency_s for choice in choices if choice.dataflow == flow]
-        places = [place + (index - (len(flows) - 1) / 2) * width for place in range(len(patterns))]
-        axes.bar(places, [1e3 * (latency or 0.0) for latency in own], width, label=flow)
-    axes.set_xticks(range(len(patterns)), patterns)
-    axes.set_ylabel("latency, ms")
-    axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8)
-    if path is not None:
-        figure.savefig(path, dpi=150)
-    return figure
+    for mode, problem in _problems(op, design, pattern, b_density).items():
+        architecture = spec.architecture(sparse=not spec.modes[mode].dense)
+        try:
+            found = find(problem, architecture, objective, limits, budget=budget, seed=seed, cores=cores)
+        except UnsupportedError as error:
+            best = best if best.found else replace(best, why=str(error))
+            continue
+        if _score(found, objective) < best.score(objective):
+            best = replace(best, dataflow=found.dataflow, mode=mode, found=found, why=found.why)
+    return best
+
+
+def _problems(op: Contraction, design: Design, pattern: Pattern, b_density: float) -> dict[str, Problem]:
+    """The op as each mode sees it that takes the pattern."""
+    bare = Problem.from_contraction(op.with_tensors(a=replace(op.a, pattern=DENSE), b=replace(op.b, pattern=DENSE)))
+    rank, columns = len(bare.shape("A")), np.array(pattern.columns())
+    names = {id(mode): name for name, mode in design.spec.modes.items()}
+    return {
+        names[id(way.mode)]: bare.with_densities(
+            {"A": way.density_a(columns, rank), "B": way.density_b(b_density)}
+        )
+        for way in design.kernels
+        if not way.refuses(columns)
+    }  # fmt: skip
+
+
+def _score(found: Found, objective: Objective) -> float:
+    return float(objective.score(np.array([[found.best.cycles], [found.best.energy_j * 1e12]]))[0])
