@@ -94,9 +94,9 @@ def outcome(reading: Reading) -> Outcome:
 @outcome.register
 def _(reading: ModelReading) -> Outcome:
     machine = load_machine(reading.machine, dict(reading.changes))
-    work = _part(_workload(reading), reading.part)
+    work = workload_of(reading)
     # Papers compare narrow weights with the activations' type.
-    reference = _part(_workload(replace(reading, weight_dtype="")), reading.part) if reading.weight_dtype else None
+    reference = workload_of(replace(reading, weight_dtype="")) if reading.weight_dtype else None
     sparsity = {} if reading.pattern == "dense" else dict.fromkeys(reading.on, reading.pattern)
     result = simulate(work, machine, sparsity=sparsity, kernel=reading.kernel, baseline=reference)
     spent: dict[str, float] = defaultdict(float)
@@ -124,6 +124,16 @@ def _(reading: AttentionReading) -> Outcome:
         raise UnsupportedError(f"workload {work.name!r} has no attention")
     problem = attention_problem(score, value)[None]
     return _estimate(machine, problem, without_pattern(problem), reading.kernel)[0]
+
+
+def workload_of(reading: ModelReading) -> Workload:
+    """The workload of a reading before its pattern, or the part of it that was timed.
+
+    Raises
+    ------
+    SimsparseError
+    """
+    return _part(_workload(reading), reading.part)
 
 
 def _workload(reading: ModelReading) -> Workload:
