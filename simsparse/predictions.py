@@ -111,7 +111,19 @@ def _(reading: ModelReading) -> Outcome:
 
 @outcome.register
 def _(reading: AttentionReading) -> Outcome:
+    problem = attention_of(reading)
     machine = load_machine(reading.machine, dict(reading.changes))
+    return _estimate(machine, problem, without_pattern(problem), reading.kernel)[0]
+
+
+def attention_of(reading: AttentionReading) -> Floats:
+    """The attention of a reading as a problem, (1, PROBLEM_WIDTH).
+
+    Raises
+    ------
+    SimsparseError
+        For a workload without attention, or a pattern that is none of scores.
+    """
     work = _workload(reading)
     if reading.pattern != "dense":
         if not reading.pattern.startswith(_ON_SCORES):
@@ -122,8 +134,7 @@ def _(reading: AttentionReading) -> Outcome:
     value = next((op for op in found if op.kind is ContractionKind.VALUE), None)
     if score is None or value is None:
         raise UnsupportedError(f"workload {work.name!r} has no attention")
-    problem = attention_problem(score, value)[None]
-    return _estimate(machine, problem, without_pattern(problem), reading.kernel)[0]
+    return attention_problem(score, value)[None]
 
 
 def workload_of(reading: ModelReading) -> Workload:
