@@ -471,7 +471,7 @@ def test_imported_specification_becomes_a_machine(specification: list[Path], tmp
     [
         ("problem", "version: 0.4", "version: 0.3", "version of problem in problem.yaml is 0.3, expected 0.4"),
         ("problem", "fixed-structured", "banded", "distribution of A is 'banded', expected fixed-structured"),
-        ("mapping", "M=128", '"M=120,8"', "factor at BackingStorage is 'M=120,8', expected DIM=FACTOR, a perfect one"),
+        ("mapping", "M=128", '"M=120,8"', "factors of dimension M multiply to 120, expected its bound 128 or more"),
         ("mapping", "M=128", "M=64", "factors of dimension M multiply to 64, expected"),
         ("mapping", "target: Reg", "target: Rag", "no target of the mapping is named 'Rag'; near names: Reg"),
         (

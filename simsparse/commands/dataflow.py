@@ -52,7 +52,9 @@ def analyze(
 
 def import_(
     files: Annotated[list[str], typer.Argument(metavar="FILES…", help="Timeloop YAML of version 0.4, in parts.")],
-    clock_hz: Annotated[float, typer.Option(help="Clock of the design, which a specification does not say.")] = 1e9,
+    clock_hz: Annotated[
+        float | None, typer.Option(help="Clock of the design; default: 1 / global_cycle_seconds, else 1e9.")
+    ] = None,
     form: FormatOption = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", metavar="FILE", help="A design as TOML; else counts are written.")
@@ -68,6 +70,8 @@ def import_(
 
     paths = [Path(file) for file in files]
     found = read_timeloop(paths)
+    for note in found.notes:
+        typer.echo(f"simsparse: {note}", err=True)
     if output is not None and output.endswith(".toml"):
         source = f"imported from {', '.join(path.name for path in paths)}"
         write_files({output: design_text(found, Path(output).stem, source, clock_hz).encode()})

@@ -16,8 +16,10 @@ from simsparse.dataflow.timeloop import Imported
 from simsparse.errors import InputError
 
 
-def design_text(imported: Imported, name: str, source: str, clock_hz: float) -> str:
+def design_text(imported: Imported, name: str, source: str, clock_hz: float | None = None) -> str:
     """A design file; the first input becomes A, the second B, the output C, dimensions become roles.
+
+    The clock is `clock_hz`, else that of the specification, else 1 GHz.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def design_text(imported: Imported, name: str, source: str, clock_hz: float) -> 
     )
     parts = [
         f'name = {json.dumps(name)}\nfamily = "asic"\nabout = {json.dumps(about)}\n\n'
-        f'clock_hz = {{ value = {clock_hz!r}, source = "assumed: given at the import" }}\n'
+        f"clock_hz = {_clock(imported, source, clock_hz)}\n"
         'memory_bytes = { value = inf, source = "assumed: not in the specification" }\n',
         *_levels(architecture, imported, tensors, roles, source),
         _compute(architecture.compute, architecture.levels[-1], source),
@@ -47,6 +49,14 @@ def design_text(imported: Imported, name: str, source: str, clock_hz: float) -> 
         _dataflow(imported, architecture, problem, roles, source),
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _clock(imported: Imported, source: str, clock_hz: float | None) -> str:
+    if clock_hz is not None:
+        return f'{{ value = {clock_hz!r}, source = "assumed: given at the import" }}'
+    if imported.clock_hz is not None:
+        return f"{{ value = {imported.clock_hz:.12g}, source = {json.dumps(source)} }}"
+    return '{ value = 1e9, source = "assumed: not in the specification" }'
 
 
 def _number(value: float) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simsparse.dataflow.architecture import Action, ActionKind, Option, Rank, RankFormat, TensorFormat
+from simsparse.dataflow.timeloop_files import Node, number
 from simsparse.errors import InputError, UnknownNameError
 
-Node = Mapping[str, Any]
 _ORDERS = ("inner-to-outer", "outer-to-inner")
 
 
@@ -37,7 +37,7 @@ def sparse_levels(components: Sequence[Node], apart: Any) -> dict[str, SparseLev
         if name not in found:
             raise UnknownNameError.near("target of sparse optimisations", name, found)
         found[name] = {key: value for key, value in target.items() if key not in ("target", "name")}
-    attributes = {node["name"]: node.get("attributes", {}) for node in components}
+    attributes = {node["name"]: node.get("attributes") or {} for node in components}
     return {name: _level(name, _underscored(part), attributes[name]) for name, part in found.items()}
 
 
@@ -83,12 +83,12 @@ def _rank(where: str, rank: Node, attributes: Node) -> Rank:
     metadata = rank.get("metadata_word_bits", default)
     if kind.compresses and metadata is None:
         raise InputError(f"rank {name} of {where} has no metadata width, expected metadata_word_bits")
-    width = float(attributes.get("metadata_storage_width", 0))
+    width = number(f"metadata_storage_width of {where}", attributes.get("metadata_storage_width", 0))
     groups = rank.get("flattened_rank_ids", rank.get("flattened_rankIDs", ()))
     return Rank(
         kind,
-        _raised(float(metadata or 0) if kind.compresses else 0.0, width),
-        _raised(float(rank.get("payload_word_bits", 0) or 0), width),
+        _raised(number(f"metadata_word_bits of {where}", metadata or 0) if kind.compresses else 0.0, width),
+        _raised(number(f"payload_word_bits of {where}", rank.get("payload_word_bits") or 0), width),
         frozenset(dim for group in groups for dim in group),
     )
 
