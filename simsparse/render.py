@@ -176,10 +176,10 @@ def result_table(result: Result, *, verbose: bool = False) -> RenderableType:
     ]
     if verbose:
         parts += [_terms(result), *_alternatives(result), _provenance(result)]
-    return _spaced(parts)
+    return spaced(parts)
 
 
-def _spaced(parts: Sequence[RenderableType]) -> Group:
+def spaced(parts: Sequence[RenderableType]) -> Group:
     """With an empty line between."""
     return Group(*(item for index, part in enumerate(parts) for item in ((Text(""), part) if index else (part,))))
 
@@ -244,7 +244,7 @@ def comparison_table(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [Text(head), table(titles, rows, right=("time", "speedup", "energy"))]
     if comparison.warnings:
         parts.append(_lines(("warning", text) for text in comparison.warnings))
-    return _spaced(parts)
+    return spaced(parts)
 
 
 def _number(value: object) -> float:
@@ -287,7 +287,7 @@ def product_table(priced: PricedProducts, unused: str = "", others: Sequence[Alt
     if others:
         rows = [(o.kernel, "–" if o.latency_s is None else si(o.latency_s, "s"), o.reason) for o in others]
         parts.append(table(("also tried", "time", "not taken because"), rows, right=("time",)))
-    return _spaced(parts)
+    return spaced(parts)
 
 
 def products_table(priced: PricedProducts) -> Table:
@@ -329,7 +329,7 @@ def inventory_table(work: Workload, columns: Mapping[str, Sequence[object]]) -> 
     if not any(row[-1] for row in rows):
         titles, rows = titles[:-1], [row[:-1] for row in rows]
     head = f"{work.name}: {job(work)}, {work.tokens} {work.unit}s"
-    return _spaced(
+    return spaced(
         [
             Text("; ".join((head, *work.transforms))),
             table(
