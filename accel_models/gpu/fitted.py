@@ -1,19 +1,35 @@
-"""Constants that no datasheet gives, per kernel family, as data with what they were fitted on."""
+"""Constants that no datasheet gives, per kernel family and per card, as data in `constants/`.
+
+`constants/kernels.toml` holds at most `MOST_OF_FAMILY` numbers a kernel family and `MOST_OF_CARD` a card. Those that a
+family names in `free` are found by `python -m accel_models.gpu.fit`; the others are assumed, and kept by it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from accel_models.gpu.spec import GpuSpec
 from simsparse.specs import checked, read_toml
 
 FOLDER = Path(__file__).parent / "constants"
+MOST_OF_FAMILY, MOST_OF_CARD = 6, 3
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where the fit looks for a constant."""
+
+    low: float
+    high: float
 
 
 class FamilyConstants(BaseModel):
@@ -26,22 +42,39 @@ class FamilyConstants(BaseModel):
     launch_s : float
         From the launch to the first instruction, as timed by events.
     dram_fraction : float
-        Fraction of peak memory bandwidth its streams reach.
+        Fraction of the memory bandwidth that a card reaches (`CardConstants`) that the family's streams reach.
     issue_cycles : float
         SM cycles per stored nonzero (or per element where it says so) for decoding and addressing.
-    fitted_on, n, median_abs_error
-        Rows of the evidence, how many, and the error on them; `assumed` where there were none.
+    fill_s : float
+        Latency from the start of a tile to its first multiplication, and of its end; taken from `cublas` for all.
+    free : tuple of str
+        Which of these the fit finds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    efficiency: Fraction
-    launch_s: Positive
-    dram_fraction: Fraction
-    issue_cycles: Positive = 0.0
-    fitted_on: str
-    n: int = 0
-    median_abs_error: float | None = None
+    efficiency: Annotated[Fraction, Search(0.01, 1.0)]
+    launch_s: Annotated[Positive, Search(1e-6, 5e-5)]
+    dram_fraction: Annotated[Fraction, Search(0.3, 1.0)]
+    issue_cycles: Annotated[Positive, Search(2e-3, 16.0)] = 0.0
+    fill_s: Annotated[Positive, Search(2e-7, 1e-5)] = 0.0
+    free: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The constants that are stated."""
+        return {
+            name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set - {"free"}
+        }
+
+    def with_numbers(self, numbers: Mapping[str, float]) -> FamilyConstants:
+        """The same with other values of some."""
+        return self.model_copy(update=dict(numbers))
+
+
+def search_of(name: str) -> Search:
+    """Where the fit looks for a constant of a family."""
+    return next(mark for mark in FamilyConstants.model_fields[name].metadata if isinstance(mark, Search))
 
 
 class CardConstants(BaseModel):
@@ -50,13 +83,18 @@ class CardConstants(BaseModel):
     Attributes
     ----------
     clock_fraction : float
-        Clock under tensor-core load over the clock of the datasheet's peak.
+        Clock under load over the clock of the datasheet's tensor-core peak.
+    dram_fraction : float
+        Bandwidth that the best streams reach over the datasheet's.
+    l2_fraction : float
+        Rate of L2 that kernels reach over the spec's measured one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    clock_fraction: Fraction
-    fitted_on: str
+    clock_fraction: Annotated[Fraction, Search(0.5, 1.0)] = 1.0
+    dram_fraction: Annotated[Fraction, Search(0.6, 0.98)] = 0.88
+    l2_fraction: Annotated[Positive, Search(0.5, 1.5)] = 1.0
 
 
 class Constants(BaseModel):
@@ -64,32 +102,44 @@ class Constants(BaseModel):
 
     Attributes
     ----------
-    fill_s : float
-        Latency from the start of a tile to its first multiplication, and of its end, on any card.
     power_exponent : float
-        Dynamic power goes with the clock to this power near the power limit.
-    default_clock_fraction : float
-        For cards that nothing was fitted on: the mean of the others.
+        Dynamic power goes with the clock to this power near the power limit; assumed.
     cards : dict of CardConstants by machine
     kernels : dict of FamilyConstants by kernel
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fill_s: Positive
     power_exponent: Annotated[float, Field(ge=1, le=3)]
-    default_clock_fraction: Fraction
     cards: dict[str, CardConstants]
     kernels: dict[str, FamilyConstants]
 
-    def clock_fraction(self, machine: str) -> float:
-        """Of one card."""
-        card = self.cards.get(machine)
-        return card.clock_fraction if card is not None else self.default_clock_fraction
+    def card(self, spec: GpuSpec) -> CardConstants:
+        """Those of one card; without any, the mean of its kind, at its sustained clock if that is known."""
+        own = self.cards.get(spec.name)
+        if own is not None:
+            return own
+        mean = self.cards[kind_of(spec)]
+        if spec.sustained_clock_hz is None:
+            return mean
+        return mean.model_copy(update={"clock_fraction": min(1.0, spec.sustained_clock_hz.value / peak_clock_hz(spec))})
 
     def of(self, kernel: str) -> FamilyConstants:
         """Those of one kernel."""
         return self.kernels[kernel]
+
+    def on(self, kernel: str, card: CardConstants) -> FamilyConstants:
+        """Those of one kernel on one card: the card's bandwidth is in them."""
+        family = self.kernels[kernel]
+        return family.with_numbers({"dram_fraction": family.dram_fraction * card.dram_fraction})
+
+    def changed(self, kernel: str, numbers: Mapping[str, float]) -> Constants:
+        """All of them, with other values of some of one kernel."""
+        return self.model_copy(update={"kernels": {**self.kernels, kernel: self.of(kernel).with_numbers(numbers)}})
+
+    def with_card(self, name: str, card: CardConstants) -> Constants:
+        """All of them, with those of one card."""
+        return self.model_copy(update={"cards": {**self.cards, name: card}})
 
     def digest(self) -> str:
         """Twelve hex digits of the content."""
@@ -98,7 +148,21 @@ class Constants(BaseModel):
     @property
     def assumed(self) -> tuple[str, ...]:
         """Kernels whose constants no measurement stands behind."""
-        return tuple(name for name, k in self.kernels.items() if k.fitted_on.startswith("assumed"))
+        return tuple(name for name, family in self.kernels.items() if not family.free)
+
+
+# Cards that nothing was fitted on stand with those of their kind of memory: data-centre cards have HBM.
+KINDS = ("any-hbm", "any-gddr")
+
+
+def kind_of(spec: GpuSpec) -> str:
+    """The entry of `Constants.cards` for a card that has none of its own."""
+    return KINDS[0] if spec.dram_kind.value.startswith("HBM") else KINDS[1]
+
+
+def peak_clock_hz(spec: GpuSpec) -> float:
+    """Clock of the datasheet's tensor-core peak."""
+    return (spec.tensor_clock_hz or spec.boost_clock_hz).value
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
-from accel_models.gpu.fitted import Constants, constants
+from accel_models.gpu.fitted import Constants, FamilyConstants, constants, peak_clock_hz
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
@@ -57,10 +57,14 @@ class GpuMachine(KernelMachine):
         self.spec = spec
         self.name = spec.name
         self._constants = fitted if fitted is not None else constants()
+        self._reached = self._constants.card(spec)
         self._rates = Rates(spec)
-        products: list[Kernel] = [kernel(self._rates, self._constants.of(kernel.name)) for kernel in _PRODUCTS]
-        products += [stream.Elementwise(self._constants.of("stream")), stream.Link(self._constants.of("link"))]
+        products: list[Kernel] = [kernel(self._rates, self._of(kernel.name)) for kernel in _PRODUCTS]
+        products += [stream.Elementwise(self._of("stream")), stream.Link(self._constants.of("link"))]
         self.kernels = tuple(products)
+
+    def _of(self, kernel: str) -> FamilyConstants:
+        return self._constants.on(kernel, self._reached)
 
     @property
     def memory_bytes(self) -> float:
@@ -75,8 +79,7 @@ class GpuMachine(KernelMachine):
     @property
     def clock_hz(self) -> float:
         """Clock under load: the fitted fraction of the datasheet's."""
-        clock = self.spec.tensor_clock_hz or self.spec.boost_clock_hz
-        return clock.value * self._constants.clock_fraction(self.name)
+        return peak_clock_hz(self.spec) * self._reached.clock_fraction
 
     def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
         """Dense peak of a type, effective 2:4 peak with `sparse`; 0 where the card has none."""
@@ -112,11 +115,11 @@ class GpuMachine(KernelMachine):
         for column, value in (
             (Card.SM_COUNT, spec.sm_count.value), (Card.CLOCK_HZ, self.clock_hz),
             (Card.DRAM_BYTES_PER_S, spec.dram_bandwidth_bytes_per_s.value), (Card.L2_BYTES, spec.l2_bytes.value),
-            (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value),
+            (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value * self._reached.l2_fraction),
             (Card.SMEM_BYTES_PER_CLOCK, spec.smem_bytes_per_clock.value),
             (Card.REGISTERS, spec.registers_per_sm.value), (Card.SMEM_BYTES, spec.smem_bytes_per_sm.value),
             (Card.TDP_W, spec.tdp_w.value),
-            (Card.IDLE_W, spec.idle_w.value), (Card.FILL_S, self._constants.fill_s),
+            (Card.IDLE_W, spec.idle_w.value), (Card.FILL_S, self._constants.of("cublas").fill_s),
             (Card.POWER_EXPONENT, self._constants.power_exponent),
             (Card.LINK_BYTES_PER_S, link.value), (Card.HOST_BYTES_PER_S, spec.host_bytes_per_s.value),
             *_ARCHITECTURE[spec.compute_capability.value.split(".")[0]].items(),

@@ -1,0 +1,90 @@
+"""The files of `constants/` as TOML text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from accel_models.gpu.fitted import CardConstants, Constants
+from accel_models.gpu.heldout import Scored
+from accel_models.gpu.scores import PARTS, left_out_cards, median_and_p90
+from accel_models.gpu.search import rounded
+
+WRITTEN = "# Written by `python -m accel_models.gpu.fit`"
+SELECTION = (
+    "use = yes, bare kernels of known cards and families: products (phase gemm) as times or speedups over dense, "
+    "attention as speedups"
+)
+
+
+def constants_text(found: Constants) -> str:
+    """`kernels.toml`."""
+    lines = [f"{WRITTEN}: what `free` names is fitted (see fit.toml),", "# the rest is assumed and kept."]
+    lines += [
+        "# Units: accel_models/gpu/fitted.py. `any-hbm` and `any-gddr` are means for cards nothing was fitted on."
+    ]
+    lines += [f"power_exponent = {found.power_exponent!r}"]
+    for name, card in found.cards.items():
+        lines += ["", f"[cards.{name}]", *(f"{key} = {getattr(card, key)!r}" for key in CardConstants.model_fields)]
+    for name, family in found.kernels.items():
+        lines += ["", f"[kernels.{name}]", *(f"{key} = {value!r}" for key, value in family.numbers.items())]
+        lines += [f"free = {json.dumps(list(family.free))}"]
+    return "\n".join(lines) + "\n"
+
+
+def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path]) -> str:
+    """`fit.toml`: rows, files and errors of a fit."""
+    used = {row for each in scored for row in each.block.ids}
+    lines = [
+        f"{WRITTEN}. Errors are [median, 90th percentile] of |predicted / measured - 1|.",
+        f'constants = "{found.digest()}"',
+        f'selection = "{SELECTION}"',
+        'seed = "none: nothing in the fit is random"',
+        f"n = {len(used)}",
+    ]
+    lines += ["", "[cards_left_out]"]
+    lines += [f'"{name}" = {_pair(errors)}' for name, errors in left_out_cards(scored).items() if errors is not None]
+    lines += ["", "# SHA-256 of each file, the first 12 digits."]
+    lines += ["[files]", *(f'"{path.name}" = "{_digest(path)}"' for path in files)]
+    for kernel in found.kernels:
+        lines += _family(kernel, [each for each in scored if each.block.kernel == kernel])
+    return "\n".join(lines) + "\n"
+
+
+def _family(kernel: str, scored: Sequence[Scored]) -> Iterator[str]:
+    if not scored:
+        return
+    counts: dict[str, int] = {}
+    for each in scored:
+        counts[each.block.machine] = counts.get(each.block.machine, 0) + len(each.block)
+    yield from ("", f"[families.{kernel}]")
+    yield f"rows = {{ {', '.join(f'{machine} = {count}' for machine, count in counts.items())} }}"
+    yield f"ids = {json.dumps(spans([row for each in scored for row in each.block.ids]))}"
+    for name, part in PARTS.items():
+        for what in ("latency", "speedup"):
+            errors = median_and_p90(getattr(part(each), what) for each in scored)
+            if errors is not None:
+                yield f'"{what}, {name}" = {_pair(errors)}'
+
+
+def spans(ids: Sequence[str]) -> list[str]:
+    """Row names with their numbers together: `gpu24-0001..0003`, for names that end in `-` and digits."""
+    found: list[tuple[str, int, int, int]] = []
+    for row in sorted(set(ids)):
+        name, _, digits = row.rpartition("-")
+        number = int(digits)
+        if found and found[-1][:1] == (name,) and found[-1][2] == number - 1:
+            found[-1] = (name, found[-1][1], number, len(digits))
+        else:
+            found.append((name, number, number, len(digits)))
+    return [f"{name}-{low:0{width}}" + (f"..{high:0{width}}" if high > low else "") for name, low, high, width in found]
+
+
+def _pair(errors: tuple[float, float]) -> str:
+    return f"[{rounded(errors[0])!r}, {rounded(errors[1])!r}]"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,89 @@
+"""Constants of GPUs: few, with what they were fitted on; the same fit gives the same bytes."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accel_models.gpu.evidence import Block, read, reading_error
+from accel_models.gpu.fit_text import constants_text, spans
+from accel_models.gpu.fitted import FOLDER, MOST_OF_CARD, MOST_OF_FAMILY, Search, constants, search_of
+from accel_models.gpu.fitting import fit, predicted
+from accel_models.gpu.search import minimise
+from simsparse.measurements import Measurement
+from simsparse.registry import load_machine
+
+
+@pytest.fixture(scope="module")
+def blocks(evidence: Path) -> list[Block]:
+    return [block for block in read(evidence / "published") if block.kernel in constants().kernels]
+
+
+def test_constants_are_few() -> None:
+    """Entries of the files are counted, whatever they are called."""
+    data = tomllib.loads((FOLDER / "kernels.toml").read_text(encoding="utf-8"))
+    assert set(data) == {"power_exponent", "cards", "kernels"}
+    for card in data["cards"].values():
+        assert len(card) <= MOST_OF_CARD == 3
+    for family in data["kernels"].values():
+        free = family.pop("free")
+        assert len(family) <= MOST_OF_FAMILY == 6
+        assert set(free) <= set(family)
+
+
+def test_every_kernel_has_constants_and_every_fitted_one_its_rows() -> None:
+    assert set(constants().kernels) == set(load_machine("a100-sxm-80gb").kernel_names)
+    said = tomllib.loads((FOLDER / "fit.toml").read_text(encoding="utf-8"))
+    assert said["constants"] == constants().digest()
+    for kernel, family in constants().kernels.items():
+        if family.free:
+            assert sum(said["families"][kernel]["rows"].values()) >= 8
+
+
+def test_a_constant_outside_its_range_is_refused() -> None:
+    for kernel, family in constants().kernels.items():
+        for name in family.free:
+            search = search_of(name)
+            assert search.low <= family.numbers[name] <= search.high, (kernel, name)
+
+
+def test_the_search_finds_a_minimum_that_is_known() -> None:
+    box = {"a": Search(1e-3, 10.0), "b": Search(0.1, 1.0)}
+    found = minimise(lambda at: abs(np.log(at["a"] / 0.5)) + abs(np.log(at["b"] / 0.3)), box)
+    assert found["a"] == pytest.approx(0.5, rel=0.02)
+    assert found["b"] == pytest.approx(0.3, rel=0.02)
+    assert minimise(lambda at: 0.0, {}) == {}
+
+
+def test_a_fit_starts_from_no_earlier_one(blocks: list[Block]) -> None:
+    few = [block for block in blocks if block.kernel in ("cublas", "cusparselt")]
+    start = constants()
+    other = start.changed("cusparselt", {name: 0.4 for name in start.of("cusparselt").free if name == "efficiency"})
+    assert constants_text(fit(few, start)) == constants_text(fit(few, other))
+
+
+def test_a_fit_finds_what_made_the_times(blocks: list[Block]) -> None:
+    """Measurements that the model itself makes, with another efficiency, give that efficiency back."""
+    shipped = constants()
+    (block,) = (block for block in blocks if (block.kernel, block.machine) == ("spatha", "rtx-3090"))
+    dense = [block for block in blocks if block.kernel == "cublas"]
+    truth = fit([*dense, block], shipped).changed("spatha", {"efficiency": 0.6})
+    made = Block(**{**vars(block), "measured": predicted(block, truth)})
+    assert fit([*dense, made], shipped).of("spatha").efficiency == pytest.approx(0.6, rel=0.05)
+
+
+def test_reading_errors_are_what_the_notes_say() -> None:
+    def error(note: str, quality: str = "figure_digitized") -> float:
+        return reading_error(Measurement("1", "s", "d", "speedup", 2.0, quality=quality, note=note))
+
+    assert error("line plot read by eye +-0.1; memory-bound") == 0.05
+    assert error("bar end read by eye, +-1 %") == 0.01
+    assert error("") == 0.02
+    assert error("+-0.1", "raw_csv") == 0.0
+
+
+def test_row_names_are_put_together() -> None:
+    assert spans(["a-0002", "a-0001", "a-0004", "b-0003", "a-0003", "b-0009"]) == ["a-0001..0004", "b-0003", "b-0009"]
