@@ -102,12 +102,12 @@ def storage_cost(
         return  # every instance is always busy
     if ranks == 0 and rounding == 0:
         for w in range(len(energy)):
-            busy = mean[w] / most[w]
+            busy = mean[w] / most[w] if most[w] > 0.0 else 0.0
             read[w] *= busy
             write[w] *= busy
         return
     for w in range(len(energy)):
-        busy = mean[w] / most[w]
+        busy = mean[w] / most[w] if most[w] > 0.0 else 0.0
         read_words = read_bits[w] / word_bits if ranks > 0 else 0.0
         write_words = write_bits[w] / word_bits if ranks > 0 else 0.0
         read[w] = up((read[w] + down(read_words, rounding)) * busy, rounding)
@@ -158,9 +158,13 @@ def loads_alone(store: Floats, stored: Ints, rounding: int, rows: Floats, counts
 
 @kernel
 def wait(
-    store: Floats, stored: Ints, level: int, frame: Ints, rows: Floats, counts: Floats, alone: Floats, totals: Floats
-) -> None:
-    """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own."""
+    store: Floats, stored: Ints, output: int, level: int, frame: Ints, rows: Floats, counts: Floats, alone: Floats,
+    totals: Floats,
+) -> None:  # fmt: skip
+    """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own.
+
+    Updates of an output are the work, not the wait for it.
+    """
     sent, filled, waits = rows[Row.READS], rows[Row.WRITES], totals[Total.WAIT_CYCLES]
     fill(0.0, sent)
     fill(0.0, filled)
@@ -168,8 +172,12 @@ def wait(
         if stored[level, t] != Stored.KEPT:
             continue
         outer, written = frame[level, FrameColumn.OUTER + t], counts[level, t, Count.WRITE_WORDS]
+        fills, updates = counts[level, t, Count.ACTUAL_FILLS], counts[level, t, Count.ACTUAL_UPDATES]
         for w in range(len(filled)):
-            filled[w] += written[w]
+            arrived = 1.0
+            if t == output and updates[w] > 0.0:
+                arrived = fills[w] / (fills[w] + updates[w] + counts[level, t, Count.GATED_UPDATES, w])
+            filled[w] += written[w] * arrived
             if outer >= 0:
                 sent[w] += counts[outer, t, Count.READ_WORDS, w] / store[outer, LevelColumn.READ_RATE]
     for w in range(len(filled)):
@@ -221,7 +229,7 @@ def price(
     fill(0.0, totals[Total.WAIT_CYCLES])
     for level in range(1, levels):
         if waits:
-            wait(store, stored, level, frame, rows, counts, alone, totals)
+            wait(store, stored, output, level, frame, rows, counts, alone, totals)
     used, actual, cycles = totals[Total.UTILISATION], totals[Total.ACTUAL], totals[Total.CYCLES]
     instances, waited = totals[Total.INSTANCES_MAX], totals[Total.WAIT_CYCLES]
     for w in range(len(used)):
@@ -265,7 +273,7 @@ def evaluate(
         )  # fmt: skip
         skip_lanes(
             tensors, words, axes, odds, places, actions, keys, answers, missing, n_missing, loops, factors, stored,
-            rounding, frame, extents, instances, boxes, notes, rows, counts, totals,
+            rounding, frame, extents, instances, boxes, per_tensor, notes, rows, counts, totals,
         )  # fmt: skip
         skip_positions(
             tensors, words, places, actions, keys, answers, missing, n_missing, output, loops, factors, stored,

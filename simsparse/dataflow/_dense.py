@@ -255,6 +255,8 @@ def dense_counts(
             moved = updates if t == output else reads
             copy(outside[len(loops)] if child == levels else delivered[child, t], moved)
             times_distinct(tensors, axes, t, level, child, loops, factors, frame, step, moved)
+            if stored[level, t] == Stored.STREAMED:
+                copy(moved, fills)  # what passes is held by nobody
             if t == output:
                 part = counts[level, t, Count.PARTITION]
                 for w in range(len(moved)):

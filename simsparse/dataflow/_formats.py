@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simsparse.dataflow._arrays import (
+    NONE,
     ActionCode,
     ActionColumn,
     Count,
@@ -11,6 +12,7 @@ from simsparse.dataflow._arrays import (
     FrameColumn,
     Ints,
     PlaceColumn,
+    Question,
     RankCode,
     Row,
     TensorColumn,
@@ -19,7 +21,7 @@ from simsparse.dataflow._arrays import (
 from simsparse.dataflow._dense import volume
 from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._lanes import copy, fill, times
-from simsparse.dataflow._occupancy import empty, empty_of_fullest, fullest
+from simsparse.dataflow._occupancy import ask, empty, empty_of_fullest, fullest
 from simsparse.dataflow._ranks import fiber_tree, is_trivial, rank_words
 from simsparse.dataflow.rounding import down, up
 
@@ -40,7 +42,8 @@ def has_position(actions: Ints, level: int, t: int) -> bool:
 @kernel
 def mean_metadata(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, keys: Ints, answers: Floats,
-    missing: Ints, n_missing: Ints, output: int, filled: bool, acts: bool, rounding: int, level: int, t: int,
+    missing: Ints, n_missing: Ints, output: int, filled: bool, acts: bool, position: bool, rounding: int, level: int,
+    t: int,
     fibers: Floats, spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats,
 ) -> None:  # fmt: skip
     """Metadata and payload words of each rank of all accesses; every pass over a tile moves them."""
@@ -62,7 +65,7 @@ def mean_metadata(
     for r in range(n_ranks):
         note, payload = ranks[r, 0], ranks[r, 1]
         for w in range(len(above)):
-            share = arrives[w] if arrives[w] > 0.0 else 1.0
+            share = arrives[w] if arrives[w] > 0.0 and (rounding != 0 or not position) else 1.0
             note[w] /= share
             payload[w] = 0.0 if innermost[w] == r else payload[w] / share  # under the innermost rank lies the data
     for access in range(3):
@@ -121,22 +124,49 @@ def most_metadata(
 
 
 @kernel
+def mean_share(
+    tensors: Ints, words: Floats, keys: Ints, answers: Floats, missing: Ints, n_missing: Ints, t: int, box: Floats,
+    tile: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Fraction nonzero of a mean tile. Tiles of a real mask that overlap do not count all words alike."""
+    fill(words[t, WordColumn.DENSITY], out)
+    if tensors[t, TensorColumn.SIMPLE] == 0 and tensors[t, TensorColumn.DENSITY_KIND] == DensityKind.ASKED:
+        relevant = tensors[t, TensorColumn.RELEVANT]
+        for w in range(len(out)):
+            at = ask(keys, missing, n_missing, Question.OCCUPANCY, t, NONE, NONE, box, relevant, w)
+            out[w] = answers[at, 2] / tile[w] if at >= 0 else out[w]
+
+
+@kernel
 def leave_zeros_out(
     tensors: Ints, words: Floats, axes: Ints, keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
-    rounding: int, level: int, t: int, position: bool, extents: Floats, rows: Floats, counts: Floats,
+    rounding: int, level: int, child: int, t: int, position: bool, extents: Floats, rows: Floats, counts: Floats,
 ) -> None:  # fmt: skip
-    """Occupancies and accesses of a tensor whose format stores no zeros; `Row.ARRIVES` is known."""
-    arrives, kept, share = rows[Row.ARRIVES], rows[Row.KEPT], words[t, WordColumn.DENSITY]
+    """Occupancies and accesses of a tensor whose format stores no zeros; `Row.ARRIVES` is known.
+
+    What is handed to a child is as full as the child's tiles; exact but for sliding windows over a real mask, of which
+    only the new words are sent.
+    """
+    arrives, kept, handed, most = rows[Row.ARRIVES], rows[Row.KEPT], rows[Row.SAVING], rows[Row.MOST]
     mean, tile = counts[level, t, Count.OCCUPANCY_MEAN], counts[level, t, Count.TILE]
+    mean_share(tensors, words, keys, answers, missing, n_missing, t, extents[level], tile, kept)
+    if child < len(counts):
+        volume(tensors, axes, t, extents[child], most)
+    else:
+        fill(1.0, most)
+    mean_share(tensors, words, keys, answers, missing, n_missing, t, extents[child], most, handed)
     for w in range(len(kept)):
-        kept[w] = share if position or arrives[w] <= 0.0 else min(1.0, share / arrives[w])
+        if not position and arrives[w] > 0.0:
+            kept[w] = min(1.0, kept[w] / arrives[w])
+            handed[w] = min(1.0, handed[w] / arrives[w])
         mean[w] = tile[w] * kept[w]
     most = counts[level, t, Count.OCCUPANCY_MAX]
     fullest(tensors, words, axes, keys, answers, missing, n_missing, t, extents[level], most)
     for access in range(3):
         dense, actual = counts[level, t, Count.READS + access], counts[level, t, Count.ACTUAL_READS + access]
+        share = kept if access == 1 else handed
         for w in range(len(kept)):
-            actual[w] = dense[w] - down(dense[w] * (1.0 - kept[w]), rounding)
+            actual[w] = dense[w] - down(dense[w] * (1.0 - share[w]), rounding)
 
 
 @kernel
@@ -170,8 +200,8 @@ def compress(
                     times(arrives, counts[level, t, Count.INSTANCES_MEAN])
             if places[level, t, PlaceColumn.COMPRESSED] != 0:
                 leave_zeros_out(
-                    tensors, words, axes, keys, answers, missing, n_missing, rounding, level, t, position, extents,
-                    rows, counts,
+                    tensors, words, axes, keys, answers, missing, n_missing, rounding, level,
+                    frame[level, FrameColumn.OUTER + n_tensors + t], t, position, extents, rows, counts,
                 )  # fmt: skip
             if places[level, t, PlaceColumn.N_RANKS] > 0:
                 fiber_tree(
@@ -180,7 +210,7 @@ def compress(
                 )  # fmt: skip
                 mean_metadata(
                     tensors, words, axes, odds, places, kinds, keys, answers, missing, n_missing, output, outer >= 0,
-                    len(actions) > 0, rounding, level, t, fibers, spans, belows, ranks, rows, counts, metadata,
+                    len(actions) > 0, position, rounding, level, t, fibers, spans, belows, ranks, rows, counts, metadata,
                 )  # fmt: skip
                 if report != 0:
                     most_metadata(

@@ -42,9 +42,13 @@ def spatial_conditions(actions: Ints, level: int) -> int:
 def shrink(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, keys: Ints, answers: Floats, missing: Ints,
     n_missing: Ints, loops: Ints, factors: Floats, rounding: int, level: int, on: int, frame: Ints, extents: Floats,
-    boxes: Floats, notes: Ints, rows: Floats,
+    boxes: Floats, shares: Floats, notes: Ints, rows: Floats,
 ) -> None:  # fmt: skip
-    """What the fan-out of one level leaves of the instances inside, in `Row.MOST` and `Row.MEAN`."""
+    """What the fan-out of one level leaves of the instances inside, in `Row.MOST` and `Row.MEAN`.
+
+    `shares` is what the zeros of each tensor have left of them; where they leave lanes out at several levels, a lane
+    that is there further inside is in one that is there outside.
+    """
     most, mean, x, y, dense = rows[Row.MOST], rows[Row.MEAN], rows[Row.READS], rows[Row.WRITES], rows[Row.FRACTION]
     held, lost, instances, done = rows[Row.KEPT], rows[Row.EMPTY], rows[Row.SAVING], notes[Note.CHOICE]
     box, sub = boxes[Box.BOX], boxes[Box.PART]
@@ -71,7 +75,9 @@ def shrink(
                 if factor[w] > 1.0:
                     instances[w] = min(instances[w], held[w])
                     # The innermost loop says which sub-tiles are nonzero; outer ones contain them.
-                    mean[w] *= 1.0 if done[w] >> c & 1 else 1.0 - lost[w]
+                    if not done[w] >> c & 1:
+                        mean[w] *= (1.0 - lost[w]) / shares[c, w] if shares[c, w] > 0.0 else 0.0
+                        shares[c, w] = 1.0 - lost[w]
                     done[w] |= 1 << c
         times(instances, x if loops[i, LoopColumn.KIND] == 1 else y)
     for w in range(len(most)):
@@ -83,32 +89,37 @@ def shrink(
 def skip_lanes(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, actions: Ints, keys: Ints, answers: Floats,
     missing: Ints, n_missing: Ints, loops: Ints, factors: Floats, stored: Ints, rounding: int, frame: Ints,
-    extents: Floats, instances: Floats, boxes: Floats, notes: Ints, rows: Floats, counts: Floats, totals: Floats,
+    extents: Floats, instances: Floats, boxes: Floats, per_tensor: Floats, notes: Ints, rows: Floats, counts: Floats,
+    totals: Floats,
 ) -> None:  # fmt: skip
     """Spatial skipping: instances under a spatial loop over zeros are not there; `Note.PACKED` says whose zeros count.
 
     As many lanes are kept as the fullest fiber needs, and on average those of nonzero sub-tiles are busy.
     """
     levels, n_tensors = stored.shape
-    most, mean, packed = rows[Row.MOST], rows[Row.MEAN], notes[Note.PACKED]
+    most, mean, packed, shares = rows[Row.MOST], rows[Row.MEAN], notes[Note.PACKED], per_tensor[PerTensor.LIVE]
     fill(1.0, most)
     fill(1.0, mean)
+    fill_box(1.0, shares)
     skipped = False
     for level in range(levels):
         for t in range(n_tensors):
             if not skipped:
                 break
             largest, average = counts[level, t, Count.INSTANCES_MAX], counts[level, t, Count.INSTANCES_MEAN]
+            outer = frame[level, FrameColumn.OUTER + t]
+            arrived = outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0
             for w in range(len(most)):
                 largest[w] = instances[level, w] * most[w]
-                # What is compressed itself has lost its empty tiles by leaving lanes out, once.
-                average[w] = (instances[level, w] if packed[w] >> t & 1 else average[w]) * mean[w]
+                # A tile that is not empty is in a lane that is not left out: its own zeros count once.
+                again = shares[t, w] if arrived and packed[w] >> t & 1 else 1.0
+                average[w] *= mean[w] / again if again > 0.0 else 0.0
         on = spatial_conditions(actions, level)
         if on != 0:
             skipped = True
             shrink(
                 tensors, words, axes, odds, places, keys, answers, missing, n_missing, loops, factors, rounding,
-                level, on, frame, extents, boxes, notes, rows,
+                level, on, frame, extents, boxes, shares, notes, rows,
             )  # fmt: skip
     times(most, totals[Total.INSTANCES_MAX])
     times(mean, totals[Total.INSTANCES_MEAN])
@@ -128,7 +139,8 @@ def pack(
                 lanes *= int(factors[i, w])
         at = ask(keys, missing, n_missing, Question.LANES, x, lanes, NONE, box, relevant, w)
         if at >= 0:
-            rounds[w] = answers[at, 0 if sent else 1] / (tile[w] / lanes)
+            # An empty tile takes no round; the reference has the mean over those that are sent.
+            rounds[w] = answers[at, 0 if sent and rounding != 0 else 1] / (tile[w] / lanes)
             busy = answers[at, 2]
             if rounding == 0 and answers[at, 1] > 0.0:
                 # Nonzeros over rounds; the reference has the mean over tiles of that ratio instead.
@@ -172,9 +184,9 @@ def skip_positions(
             if stored[level, x] == 0 or x == output:
                 continue
             dense, reads = counts[level, x, Count.READS], counts[level, x, Count.ACTUAL_READS]
-            share = words[x, WordColumn.DENSITY] if places[level, x, PlaceColumn.COMPRESSED] != 0 else 1.0
+            held, tile = counts[level, x, Count.OCCUPANCY_MEAN], counts[level, x, Count.TILE]
             for w in range(len(reads)):
-                turns = dense[w] * share
+                turns = dense[w] * held[w] / tile[w]
                 for y in range(n_tensors):
                     if y != x and here >> y & 1:
                         turns *= rounds[y, w]

@@ -62,6 +62,15 @@ def inherit(
         for d in range(dims):
             spans[level, t, r, d, w] = spans[child, t, r, d, w]
             belows[level, t, r, d, w] = belows[child, t, r, d, w]
+    for r in range(lower, child_ranks):
+        # Ranks that the level does not have are flattened into its last one.
+        if fibers[child, t, r, w] == 1.0:
+            continue
+        for d in range(dims):
+            spans[level, t, lower - 1, d, w] = spans[child, t, r, d, w]
+            if fibers[level, t, lower - 1, w] == 1.0:
+                belows[level, t, lower - 1, d, w] = belows[child, t, r, d, w]
+        fibers[level, t, lower - 1, w] *= fibers[child, t, r, w]
     if lower == 0:
         lower = 1
         fibers[level, t, 0, w] = counts[child, t, Count.TILE, w]
@@ -111,6 +120,8 @@ def fiber_tree(
                 n_own += 1
         if lower == ranks:
             # No rank is left for the own loops: the outermost inherited one takes them.
+            for d in range(dims):
+                below[ranks - 1, d, w] = box[d, w] if fiber[ranks - 1, w] == 1.0 else below[ranks - 1, d, w]
             for k in range(n_own - 1, -1, -1):
                 fiber[ranks - 1, w] *= factors[own[k], w]
                 box[loops[own[k], LoopColumn.DIM], w] *= factors[own[k], w]

@@ -40,6 +40,13 @@ class Answers:
         self.keys = np.concatenate([self.keys, rows])
         self.values = np.concatenate([self.values, [self._answer(row) for row in rows]])
 
+    def met(self, t: int) -> float:
+        """Fraction of the operations whose word of a tensor is nonzero; a halo's words meet several."""
+        tensor = self._problem.tensors[t]
+        if t not in self._masks or all(len(axis) == 1 and axis[0][1] == 1 for axis in tensor.axes):
+            return tensor.density.mean
+        return float(self._tile_counts(t, np.ones(self._problem.width, np.int64)).mean())
+
     def _answer(self, key: Ints) -> tuple[float, float, float]:
         question, t, others, flag = (int(value) for value in key[:4])
         box = key[4:]

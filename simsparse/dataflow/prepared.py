@@ -86,7 +86,8 @@ def prepare(problem: Problem, architecture: Architecture, rounding: Rounding = R
         If a format, an action or a condition names a tensor, or a rank a dimension, that the problem does not have.
     """
     architecture.check_tensors(problem.names)
-    tensors, words, odds = _tensor_arrays(problem, rounding)
+    answers = Answers(problem, rounding)
+    tensors, words, odds = _tensor_arrays(problem, rounding, answers)
     places, kinds, rank_bits = _format_arrays(problem, architecture)
     compute = np.zeros(len(ComputeColumn) + 2)
     compute[ComputeColumn.GATES], compute[ComputeColumn.SKIPS] = (
@@ -98,7 +99,7 @@ def prepare(problem: Problem, architecture: Architecture, rounding: Rounding = R
         tensors, words, _axes(problem), odds, _level_array(architecture), places, kinds, rank_bits,
         _actions(problem, architecture), compute, problem.names.index(problem.output), int(rounding),
     )  # fmt: skip
-    return Prepared(problem, architecture, rounding, spec, Answers(problem, rounding))
+    return Prepared(problem, architecture, rounding, spec, answers)
 
 
 def _axes(problem: Problem) -> Ints:
@@ -112,7 +113,7 @@ def _axes(problem: Problem) -> Ints:
     return axes
 
 
-def _tensor_arrays(problem: Problem, rounding: Rounding) -> tuple[Ints, Floats, Floats]:
+def _tensor_arrays(problem: Problem, rounding: Rounding, answers: Answers) -> tuple[Ints, Floats, Floats]:
     bit = {dim: 1 << d for d, dim in enumerate(problem.dim_names)}
     most = max(1, *(len(tensor.axes) for tensor in problem.tensors))
     tensors = np.ones((len(problem.tensors), TensorColumn.GRANULE + most), np.int64)
@@ -124,7 +125,7 @@ def _tensor_arrays(problem: Problem, rounding: Rounding) -> tuple[Ints, Floats, 
         tensors[t, TensorColumn.N_AXES] = len(tensor.axes)
         full = density.mean >= 1.0 and density.kind is not DensityKind.RANDOM
         tensors[t, TensorColumn.DENSITY_KIND] = DensityKind.DENSE if full else density.kind
-        words[t, WordColumn.SIZE], words[t, WordColumn.DENSITY] = math.prod(shape), density.mean
+        words[t, WordColumn.SIZE], words[t, WordColumn.DENSITY] = math.prod(shape), answers.met(t)
         table = np.ones(1)
         if isinstance(density, UniformRandom):
             granule = density.granule(shape)
