@@ -213,8 +213,11 @@ def test_energy_tables_resolve_as_the_reference_charges(folder: Path) -> None:
 def test_command_line(folder: Path) -> None:
     arguments = ["dataflow", "analyze", str(folder / "cases.json"), "--case", "fig1/0.8/bitmask", "--format", "json"]
     printed = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
+    assert printed.keys() == {"schema_version", "cases"}
     assert printed["schema_version"] >= 1
     (case,) = printed["cases"]
+    assert case.keys() == {"case", "cycles", "energy_j", "counters"}
+    assert all(row.keys() == {"level", "dataspace", "counter", "value"} for row in case["counters"])
     assert case["case"] == "fig1/0.8/bitmask"
     assert case["cycles"] == 2113536
     values = {(row["level"], row["dataspace"], row["counter"]): row["value"] for row in case["counters"]}
@@ -225,10 +228,17 @@ def test_command_line(folder: Path) -> None:
     ("old", "new", "message"),
     [
         ('"M": 128', '"M": 127', "factors of dimension M multiply to 128, expected its bound 127"),
+        ('"M": 128', '"M": 127.5', "dimension M is 127.5, expected a whole number of at least 1"),
         ('"dims"', '"dimensions"', "key 'dims' is missing"),
         ('["M", 128]', '["M"]', "is malformed"),
+        ('["M", 128]', '["Q", 128]', "dimension of a loop at level BackingStorage is 'Q', expected one of M, N, K"),
+        ('["M", 128]', '["M", 0]', "factor of M at level BackingStorage is 0, expected a whole number of at least 1"),
+        ('"level": "Reg"', '"level": "Rag"', "levels of the mapping is 'BackingStorage, Buffer, Rag', expected"),
+        ('"keep": ["Z"]', '"keep": ["Y"]', "tensor at level Reg is 'Y', expected one of A, B, Z"),
         ('"fixed-structured"', '"normal"', "distribution is 'normal', expected fixed-structured"),
+        ('"density": ', '"density": 2', "tensor A: density is 2"),
         ('"fig1_coordinate_list"', '"fig2"', "no sparse_configs of architectures.json is named 'fig2'"),
+        ("[", "[[", "is no readable JSON"),
     ],
 )
 def test_a_bad_case_is_one_sentence(
@@ -236,11 +246,28 @@ def test_a_bad_case_is_one_sentence(
 ) -> None:
     case = next(c for c in json.loads((folder / "cases.json").read_text()) if c["id"] == "fig1/0.2/coordinate_list")
     file = tmp_path / "cases.json"
-    file.write_text(json.dumps([case]).replace(old, new))
+    text = json.dumps([case])
+    assert old in text
+    file.write_text(text.replace(old, new))
     assert main(["dataflow", "analyze", str(file), "--inputs", str(folder), "--format", "json"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert case["id"] in error or "JSON" in message
+
+
+def test_masks_that_are_missing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the cases, or of another size than their tensor."""
+    case = next(c for c in json.loads((folder / "cases.json").read_text()) if c["id"].endswith("actual_data"))
+    (tmp_path / "architectures.json").write_bytes((folder / "architectures.json").read_bytes())
+    file = tmp_path / "cases.json"
+    file.write_text(json.dumps([case]))
+    assert main(["dataflow", "analyze", str(file)]) == 2
+    assert "eyerissv2_masks.npz' is no readable archive of masks (No such file" in capsys.readouterr().err
+    case["dims"]["C"] *= 2
+    file.write_text(json.dumps([case]))
+    assert main(["dataflow", "analyze", str(file), "--inputs", str(folder)]) == 2
+    assert "tensor Inputs: words of mask L07_iacts is" in capsys.readouterr().err
 
 
 def test_command_line_refuses_an_unknown_case(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,6 @@ def _report(runs: tuple[Case, ...]) -> Report:
                 "case": run.id,
                 "cycles": analysis.cycles,
                 "energy_j": analysis.energy_j,
-                "bound": analysis.bound,
                 "counters": [asdict(counter) for counter in counters(analysis, dense=run.dense)],
             }
             for run, analysis in analyses

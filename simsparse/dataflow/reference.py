@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,24 @@ class Case:
     dense: bool
 
     def analyze(self) -> Analysis:
-        """With Sparseloop's rounding."""
-        return analyze(self.problem, self.architecture, self.mapping, Rounding.SPARSELOOP)
+        """With Sparseloop's rounding.
+
+        Raises
+        ------
+        InputError
+            Naming the case, for a mapping that is none of its problem or needs more instances than there are.
+        """
+        with _of(f"case {self.id!r}"):
+            return analyze(self.problem, self.architecture, self.mapping, Rounding.SPARSELOOP)
+
+
+@contextmanager
+def _of(where: str) -> Iterator[None]:
+    """Put where it is before what is wrong."""
+    try:
+        yield
+    except (InputError, UnknownNameError) as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 def read_json(path: Path) -> Any:
@@ -82,9 +99,15 @@ def read_cases(cases: Path, inputs: Path | None = None, only: tuple[str, ...] | 
         listed = listed.get("cases") if isinstance(listed, dict) else None
     if not isinstance(listed, list) or not all(isinstance(case, dict) and "id" in case for case in listed):
         raise InputError(f"file {str(cases)!r} holds no list of cases, expected objects with an id")
+    names = [str(case["id"]) for case in listed]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"case {name!r} stands {names.count(name)} times in {str(cases)!r}, expected ids that differ"
+            )
     for name in only or ():
-        if not any(case["id"] == name for case in listed):
-            raise UnknownNameError.near("case", name, [case["id"] for case in listed])
+        if name not in names:
+            raise UnknownNameError.near("case", name, names)
     return tuple(_case(case, shared, folder) for case in listed if only is None or case["id"] in only)
 
 
@@ -95,20 +118,34 @@ def _part(shared: Json, kind: str, name: str) -> Any:
 
 
 def _case(case: Json, shared: Json, folder: Path) -> Case:
+    where = f"case {case['id']!r}"
     try:
-        config = _part(shared, "sparse_configs", case["sparse_config"]) if case.get("sparse_config") else []
-        energies = _part(shared, "energy_tables", case["energy_table"])
-        areas = _part(shared, "area_tables", case["area_table"]) if case.get("area_table") else {}
-        architecture = _architecture(_part(shared, "architectures", case["architecture"]), config, energies, areas)
-        problem = _problem(_part(shared, "problem_shapes", case["problem_shape"]), case, folder)
-        mapping = Nest(tuple(_level_mapping(level) for level in case["mapping"]))
-        return Case(case["id"], problem, architecture, mapping, case.get("sparse_config") is None)
+        with _of(where):
+            config = _part(shared, "sparse_configs", case["sparse_config"]) if case.get("sparse_config") else []
+            energies = _part(shared, "energy_tables", case["energy_table"])
+            areas = _part(shared, "area_tables", case["area_table"]) if case.get("area_table") else {}
+            architecture = _architecture(_part(shared, "architectures", case["architecture"]), config, energies, areas)
+            problem = _problem(_part(shared, "problem_shapes", case["problem_shape"]), case, folder)
+            mapping = Nest(tuple(_level_mapping(level) for level in case["mapping"]))
+            return Case(case["id"], problem, architecture, mapping, case.get("sparse_config") is None)
     except SimsparseError:
         raise
     except KeyError as missing:
-        raise InputError(f"case {case['id']!r}: key {missing} is missing, expected the keys of the reference") from None
+        raise InputError(f"{where}: key {missing} is missing, expected the keys of the reference") from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"case {case['id']!r} is malformed ({error}), expected a run as in the reference") from None
+        raise InputError(f"{where} is malformed ({error}), expected a run as in the reference") from None
+
+
+def _whole(what: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError.expected(what, value, "a whole number of at least 1")
+    return value
+
+
+def _names(what: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InputError.expected(what, value, "a list of tensors")
+    return tuple(value)
 
 
 def _architecture(levels: list[Json], config: list[Json], energies: Json, areas: Json) -> Architecture:
@@ -187,16 +224,25 @@ def _problem(shape: Json, case: Json, folder: Path) -> Problem:
         for name, space in shape["dataspaces"].items()
     )
     output = next(name for name, space in shape["dataspaces"].items() if space["read_write"])
-    dims = tuple((dim, case["dims"][dim]) for dim in shape["dimensions"])
+    dims = tuple((dim, _whole(f"dimension {dim}", case["dims"][dim])) for dim in shape["dimensions"])
     problem = Problem(dims, tensors, output, name=case["id"])
     densities = {
-        name: _density(density, problem.shape(name), folder) for name, density in case.get("densities", {}).items()
+        name: _density(name, density, problem.shape(name), folder)
+        for name, density in case.get("densities", {}).items()
     }
     return problem.with_densities(densities)
 
 
-def _density(density: Json, shape: tuple[int, ...], folder: Path) -> Density:
+def _density(name: str, density: Json, shape: tuple[int, ...], folder: Path) -> Density:
     kind = density["distribution"]
+    with _of(f"tensor {name}"):
+        return _distribution(kind, density, shape, folder)
+
+
+def _distribution(kind: str, density: Json, shape: tuple[int, ...], folder: Path) -> Density:
+    value = density.get("density")
+    if kind != "real-data" and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+        raise InputError.expected("density", value, "a fraction from 0 to 1")
     if kind == "fixed-structured":
         return FixedStructured(density["density"])
     if kind == "hypergeometric":
@@ -206,14 +252,18 @@ def _density(density: Json, shape: tuple[int, ...], folder: Path) -> Density:
     raise InputError.expected("distribution", kind, "fixed-structured, hypergeometric or real-data")
 
 
-def _level_mapping(level: Json) -> LevelMapping:
-    return LevelMapping(
-        level["level"],
-        tuple(level.get("keep", ())),
-        tuple(Loop(dim, factor) for dim, factor in level.get("temporal_outer_to_inner", ())),
-        tuple(Loop(dim, factor, LoopKind[axis]) for dim, factor, axis in level.get("spatial_outer_to_inner", ())),
-        tuple(level.get("streamed_through", ())),
-    )
+def _level_mapping(part: Json) -> LevelMapping:
+    name = part["level"]
+    keep, streamed = (_names(f"{key} at level {name}", part.get(key, [])) for key in ("keep", "streamed_through"))
+    temporal = tuple(_loop(name, dim, factor) for dim, factor in part.get("temporal_outer_to_inner", ()))
+    spatial = tuple(_loop(name, dim, factor, axis) for dim, factor, axis in part.get("spatial_outer_to_inner", ()))
+    return LevelMapping(name, keep, temporal, spatial, streamed)
+
+
+def _loop(level: str, dim: str, factor: Any, axis: str = "") -> Loop:
+    if axis not in ("", "X", "Y"):
+        raise InputError.expected(f"mesh axis of the loop over {dim} at level {level}", axis, "X or Y")
+    return Loop(dim, _whole(f"factor of {dim} at level {level}", factor), LoopKind[axis or "TEMPORAL"])
 
 
 def _mask(name: str, shape: tuple[int, ...], folder: Path) -> Mask:
@@ -226,7 +276,8 @@ def _mask(name: str, shape: tuple[int, ...], folder: Path) -> Mask:
             count = int(archive[f"{name}_count"])
             flat = np.unpackbits(archive[f"{name}_bits"], count=count).astype(bool)
     except (OSError, ValueError) as error:
-        raise InputError(f"file {str(path)!r} is no readable archive of masks ({error}), expected one") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"file {str(path)!r} is no readable archive of masks ({reason}), expected one") from None
     size = math.prod(shape)
     if count != size:
         raise InputError.expected(f"words of mask {name}", count, f"{size}, those of the tensor")
