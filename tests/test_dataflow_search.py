@@ -35,7 +35,8 @@ from simsparse.dataflow import (
 from simsparse.dataflow import map as find
 from simsparse.dataflow.dataflows import NAMED
 from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies
-from simsparse.dataflow.mapspace import divisors, orders, split
+from simsparse.dataflow.mapspace import orders
+from simsparse.dataflow.splits import divisors, split
 from simsparse.errors import InputError, UnknownNameError, UnsupportedError
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from accel_models.asic.mapper import best
 from accel_models.asic.modes import Kernel, kernels_of
 from accel_models.asic.product import (
     COMPUTE_J,
@@ -40,7 +39,9 @@ from accel_models.asic.product import (
 )
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.design import DesignSpec
+from simsparse.dataflow.objective import Constraints, Objective
 from simsparse.dataflow.roles import bound, roles_of
+from simsparse.dataflow.search import map as find
 from simsparse.dataflow.store import code_version, content_key, engine_version, remembered
 from simsparse.errors import UnknownNameError, UnsupportedError
 from simsparse.machine import BEST, pattern_text
@@ -51,6 +52,8 @@ from simsparse.workload import Phase, Workload
 
 C = ProblemColumn
 STREAM = "stream"
+FASTEST = Objective(latency=1.0, energy=0.05)  # of two mappings about as fast the one that takes less energy
+BUDGET = 10_000  # mappings of a product by one dataflow
 _BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "fp4": 4}
 
 
@@ -217,13 +220,15 @@ class AsicMachine:
             replace(problem, name=""),
             architecture,
             kernel.flow,
+            FASTEST,
             self.spec.clock_hz.value,
         )
-        clock_hz = self.spec.clock_hz.value
-        return remembered(
-            key, self._width,
-            lambda: mapped_row(best(problem, architecture, kernel.flow), product.shape, words, clock_hz),
-        )  # fmt: skip
+
+        def search() -> Floats:
+            found = find(problem, architecture, FASTEST, Constraints((kernel.flow,)), budget=BUDGET)
+            return mapped_row(found.best, product.shape, words, self.spec.clock_hz.value)
+
+        return remembered(key, self._width, search)
 
     def price(self, plan: Plan) -> Prices:
         """What each call of a plan costs; see the module."""

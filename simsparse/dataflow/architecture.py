@@ -122,6 +122,12 @@ class Storage:
         Bits of one access to metadata; 0 where metadata costs nothing.
     formats : mapping of tensor name to TensorFormat
     actions : tuple of Action
+    keep : tuple of str, optional
+        Tensors that a search has stored here, others bypass; None: all, where there is room for any.
+    streams : tuple of str
+        Tensors that a search has pass through without being held.
+    may_bypass : tuple of str
+        Of those kept, the ones that a search may choose to have bypass.
     loads_ahead : bool
         Whether the next tiles always load while the last ones are used, as Sparseloop takes it; else they do only
         where both fit into the capacity, and everything inside waits for them where they do not.
@@ -142,6 +148,9 @@ class Storage:
     formats: Mapping[str, TensorFormat] = field(default_factory=dict)
     actions: tuple[Action, ...] = ()
     loads_ahead: bool = True
+    keep: tuple[str, ...] | None = None
+    streams: tuple[str, ...] = ()
+    may_bypass: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_mesh(self.name, self.instances, self.mesh_x, self.mesh_y)
@@ -155,6 +164,15 @@ class Storage:
                 raise InputError.expected(f"{label} bandwidth of level {self.name}", rate, "above 0")
         for tensor, layout in self.formats.items():
             _check_format(self.name, tensor, layout)
+        for tensor in self.may_bypass:
+            if self.keep is not None and tensor not in self.keep:
+                kept = ", ".join(self.keep) or "none"
+                raise InputError.expected(f"tensor that may bypass level {self.name}", tensor, f"one it keeps: {kept}")
+
+    def keeps(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Of the tensors of a problem those that are stored here unless a search has them bypass."""
+        everything = names if self.capacity_words > 0 else ()
+        return everything if self.keep is None else self.keep
 
 
 def _check_mesh(name: str, instances: int, x: int, y: int) -> None:
@@ -232,7 +250,7 @@ class Architecture:
         raise UnknownNameError.near("level", name, self.level_names)
 
     def check_tensors(self, names: tuple[str, ...]) -> None:
-        """Refuse formats, actions and conditions on tensors that a problem does not have.
+        """Refuse what levels keep, formats, actions and conditions on tensors that a problem does not have.
 
         Raises
         ------
@@ -241,6 +259,9 @@ class Architecture:
         """
         known = ", ".join(names)
         for level in self.levels:
+            for tensor in (*(level.keep or ()), *level.streams, *level.may_bypass):
+                if tensor not in names:
+                    raise InputError.expected(f"tensor at level {level.name}", tensor, f"one of {known}")
             for tensor in level.formats:
                 if tensor not in names:
                     raise InputError.expected(f"format at level {level.name} is of tensor", tensor, f"one of {known}")

@@ -89,10 +89,8 @@ class Choice:
 
 
 def flows_on(spec: DesignSpec) -> tuple[Dataflow, ...]:
-    """The native dataflows of a design and the named ones, with what its levels keep."""
-    native = of_design(spec)
-    kept = [replace(flow, keeps=native[0].keeps, streams=native[0].streams) for flow in NAMED.values()]
-    return (*native, *kept)
+    """The native dataflows of a design and the named ones."""
+    return (*of_design(spec), *NAMED.values())
 
 
 def compare(

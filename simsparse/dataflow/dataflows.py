@@ -30,8 +30,6 @@ class Dataflow:
         Exact order of the loops in time of a level, outermost first; levels that are not named are free.
     fans : mapping of level name to Spread
         Exact spread of the fan-out inside a level.
-    keeps, streams : mapping of level name to tensors
-        What levels keep, and what passes through; levels that are not named keep all.
     """
 
     name: str
@@ -40,8 +38,6 @@ class Dataflow:
     inside: tuple[str, ...] = ()
     loops: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fans: Mapping[str, Spread] = field(default_factory=dict)
-    keeps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    streams: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def _either_way(first: str, second: str) -> tuple[Spread, ...]:
@@ -81,8 +77,6 @@ def of_design(spec: DesignSpec) -> tuple[Dataflow, ...]:
             name,
             loops={level: _roles(flow.loops[level].value) if level in flow.loops else () for level in levels},
             fans={level: _fan(flow.spread[level].value) if level in flow.spread else () for level in levels},
-            keeps={level: spec.levels[level].keep for level in levels},
-            streams={level: spec.levels[level].streams for level in levels},
         )
         for name, flow in spec.dataflows.items()
     )

@@ -65,6 +65,7 @@ class LevelSpec(Cited):
 
     keep: tuple[str, ...] = Field(description="Tensors stored here; others bypass.")
     streams: tuple[str, ...] = Field((), description="Tensors that pass through: counted and priced here, not held.")
+    may_bypass: tuple[str, ...] = Field((), description="Of those kept, the ones that a mapping may have bypass.")
     fanout_x: Figure[Count] = Field(_default(1), description="Instances along x for each one outside.")
     fanout_y: Figure[Count] = Field(_default(1), description="Instances along y for each one outside.")
     capacity_words: Figure[Annotated[float, Field(ge=0)]] = Field(description="Of one instance; 0: a mere fan-out.")
@@ -189,6 +190,9 @@ def _check_level(name: str, level: LevelSpec) -> None:
     for tensor in (*held, *level.formats):
         if tensor not in TENSORS:
             raise ValueError(f"tensors A, B and C at level {name}, not {tensor}")
+    for tensor in level.may_bypass:
+        if tensor not in level.keep:
+            raise ValueError(f"level {name} to keep {tensor}, which may bypass it")
     if level.capacity_words.value == 0 and held:
         raise ValueError(f"a capacity above 0 words at level {name}, which keeps {' '.join(held)}")
     if level.capacity_words.value > 0 and not held:
@@ -231,4 +235,7 @@ def _storage(name: str, level: LevelSpec, x: int, y: int, sparse: bool) -> Stora
         formats={tensor: layout for tensor, layout in layouts.items() if layout is not None and sparse},
         actions=parse_actions(level.actions.value, f"actions at level {name}") if sparse else (),
         loads_ahead=level.loads_ahead.value,
+        keep=level.keep,
+        streams=level.streams,
+        may_bypass=level.may_bypass,
     )

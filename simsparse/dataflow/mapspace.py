@@ -1,4 +1,4 @@
-"""The space of mappings: loop orders that a dataflow allows, and the ways to split each dimension over their loops."""
+"""The space of mappings of a dataflow: what levels hold, how the array is spread, orders of loops, ways to split."""
 
 from __future__ import annotations
 
@@ -6,20 +6,123 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Floats, Ints, LoopColumn, LoopKind, Stored
-from simsparse.dataflow.architecture import ActionKind, Architecture, Compute, Storage
-from simsparse.dataflow.dataflows import Dataflow, Spread
-from simsparse.dataflow.density import FixedStructured
+from simsparse.dataflow._arrays import Floats, Ints, LoopKind, Stored
+from simsparse.dataflow.architecture import Architecture
+from simsparse.dataflow.dataflows import Dataflow
+from simsparse.dataflow.fanout import Fan, fans, shared, spreads
+from simsparse.dataflow.loop_orders import (
+    Blocks,
+    Dims,
+    arrangements,
+    blocks_of,
+    count_arrangements,
+    matters,
+    moved,
+    only_stays_matter,
+    starts_of,
+)
 from simsparse.dataflow.mapping import LevelMapping, Loop, Mapping
 from simsparse.dataflow.problem import Problem
-from simsparse.dataflow.roles import BATCH, Roles, roles_of
+from simsparse.dataflow.roles import roles_of
+from simsparse.dataflow.splits import padded_splits, split
 
-MOST_SPLITS = 20_000  # of one dimension; beyond, those that use little of the array are left out
-SMOOTH = (2, 3, 5, 7)
+Times = tuple[Dims, ...]  # dimensions that each level loops over in time
+MOST_ARRANGED = 24  # orders of a level that are all tried at once
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A way to spread the array: which loops there are, whatever their order in time, and how to split over them.
+
+    Attributes
+    ----------
+    flow : Dataflow
+    loops : tuple of tuple of (level, kind)
+        Of each dimension, outermost first; none of a dimension of extent 1.
+    fans : tuple of (dimension, place among its loops)
+        Loops over the mesh, as the dataflow names them.
+    shared : tuple of (loops, limit)
+        Loops, as (dimension, place among its loops), whose factors multiply to at most a limit.
+    ways : tuple of ndarray
+        For each dimension the ways to split it, shape (its loops, ways).
+    totals : tuple of ndarray
+        What the factors of each way multiply to: the extent, or more.
+    """
+
+    flow: Dataflow
+    loops: tuple[tuple[tuple[int, LoopKind], ...], ...]
+    fans: tuple[tuple[int, int], ...]
+    shared: tuple[tuple[tuple[tuple[int, int], ...], float], ...]
+    ways: tuple[Floats, ...]
+    totals: tuple[Ints, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Ways of each dimension."""
+        return tuple(len(totals) for totals in self.totals)
+
+    @property
+    def space(self) -> int:
+        """Mappings of one order."""
+        return math.prod(self.sizes)
+
+    def fits(self, picks: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Whether loops that share an axis of the mesh have room on it, by mapping."""
+        found = np.ones(picks.shape[1], np.bool_)
+        for members, limit in self.shared:
+            product = np.ones(picks.shape[1])
+            for d, place in members:
+                product *= self.ways[d][place, picks[d]]
+            found &= product <= limit * (1.0 + 1e-9)
+        return found
+
+    @cached_property
+    def _variants(self) -> tuple[tuple[int, Ints], ...]:
+        """Dimensions that may be padded, with the number of the total of each way."""
+        numbered = [np.unique(totals, return_inverse=True) for totals in self.totals]
+        return tuple((d, which) for d, (values, which) in enumerate(numbered) if len(values) > 1)
+
+    def by_extents(self, picks: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
+        """Extents after padding, and the mappings that have them."""
+        code = np.zeros(picks.shape[1], np.int64)
+        for d, which in self._variants:
+            code = code * (1 + which.max()) + which[picks[d]]
+        _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+        groups = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+        for at, group in zip(first, groups, strict=True):
+            yield tuple(int(totals[picks[d, at]]) for d, totals in enumerate(self.totals)), group
+
+    def filled(self, first: int | None = None) -> Ints:
+        """Picks that fill the array and leave the rest of every dimension to the outermost loop, shape (D,).
+
+        The longest dimensions come first, or before them the one that is named.
+        """
+        picks = np.zeros(len(self.ways), np.int64)
+        longest = sorted(range(len(self.ways)), key=lambda d: (d != first, -int(self.totals[d].min()), d))
+        used: dict[int, float] = dict.fromkeys(range(len(self.shared)), 1.0)
+        for d in longest:
+            ways, loops = self.ways[d], self.loops[d]
+            if not loops:
+                continue
+            inner = [place for place, (_, kind) in enumerate(loops) if place and kind is LoopKind.TEMPORAL]
+            usable = np.all(ways[inner] == 1.0, axis=0)
+            for index, (members, limit) in enumerate(self.shared):
+                own = [place for e, place in members if e == d]
+                usable &= used[index] * np.prod(ways[own], axis=0) <= limit * (1.0 + 1e-9)
+            chosen = np.lexsort((self.totals[d], ways[0], ~usable))[0]
+            picks[d] = chosen
+            for index, (members, _) in enumerate(self.shared):
+                used[index] *= float(np.prod([ways[place, chosen] for e, place in members if e == d]))
+        return picks
+
+    @property
+    def sharing(self) -> tuple[int, ...]:
+        """Dimensions that share an axis of the mesh with others."""
+        return tuple(sorted({d for members, _ in self.shared for d, _ in members}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,60 +131,62 @@ class Order:
 
     Attributes
     ----------
-    flow : Dataflow
-    extents : tuple of int
-        Of the dimensions, padded where that fills the array.
-    loops : (n, 3) ndarray
-        `LoopColumn`.
+    frame : Frame
+    times : tuple of tuple of int
+        Dimensions that each level loops over in time, outermost first.
     stored : (L, T) ndarray
         `Stored`.
-    limits : tuple of float
-        Largest factor of each loop.
     """
 
-    flow: Dataflow
-    extents: tuple[int, ...]
-    loops: Ints
+    frame: Frame
+    times: Times
     stored: Ints
-    limits: tuple[float, ...]
 
-    @cached_property
-    def ways(self) -> tuple[Floats, ...]:
-        """For each dimension the ways to split it over its loops, shape (loops of the dimension, ways)."""
-        return tuple(
-            split(extent, tuple(self.limits[i] for i in self.loops_of(d))) for d, extent in enumerate(self.extents)
-        )
-
-    def loops_of(self, dim: int) -> tuple[int, ...]:
-        """Loops over a dimension."""
-        return tuple(int(i) for i in np.flatnonzero(self.loops[:, LoopColumn.DIM] == dim))
-
-    @cached_property
-    def splits(self) -> Floats:
-        """Factors of each loop under each way to split its dimension, shape (n, ways); padded with 1."""
-        table = np.ones((len(self.loops), max(ways.shape[1] for ways in self.ways)))
-        for d, ways in enumerate(self.ways):
-            table[list(self.loops_of(d)), : ways.shape[1]] = ways
-        return table
+    @property
+    def flow(self) -> Dataflow:
+        """The dataflow it belongs to."""
+        return self.frame.flow
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Ways of each dimension."""
-        return tuple(ways.shape[1] for ways in self.ways)
+        return self.frame.sizes
 
-    @property
-    def space(self) -> int:
-        """Mappings of this order."""
-        return math.prod(self.sizes)
+    @cached_property
+    def _rows(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Level, dimension, kind and place among the loops of the dimension of each loop, outermost first."""
+        rows = []
+        for at, dims in enumerate(self.times):
+            in_time = ((d, place) for d in dims for place, loop in enumerate(self.frame.loops[d]) if loop == (at, 0))
+            across = ((d, place) for d, place in self.frame.fans if self.frame.loops[d][place][0] == at)
+            rows += [(at, d, int(self.frame.loops[d][place][1]), place) for d, place in (*in_time, *across)]
+        return tuple(rows)
+
+    @cached_property
+    def loops(self) -> Ints:
+        """`LoopColumn`, shape (n, 3)."""
+        return np.array([row[:3] for row in self._rows], np.int64).reshape(-1, 3)
+
+    @cached_property
+    def splits(self) -> Floats:
+        """Factors of each loop under each way to split its dimension, shape (n, ways); padded with 1."""
+        table = np.ones((len(self._rows), max(self.sizes)))
+        for i, (_, d, _, place) in enumerate(self._rows):
+            table[i, : self.sizes[d]] = self.frame.ways[d][place]
+        return table
+
+    def factors(self, picks: Ints) -> Floats:
+        """Factors of the loops of one mapping, shape (n,)."""
+        return np.array([self.frame.ways[d][place, picks[d]] for _, d, _, place in self._rows])
 
     def mapping(self, picks: Ints, problem: Problem, architecture: Architecture) -> Mapping:
         """One mapping, from the way that each dimension takes."""
-        factors = [int(self.splits[i, picks[self.loops[i, LoopColumn.DIM]]]) for i in range(len(self.loops))]
+        factors = self.factors(picks).astype(int).tolist()
         parts = []
         for at, level in enumerate(architecture.levels):
             loops = [
                 Loop(problem.dim_names[dim], factor, LoopKind(kind))
-                for (where, dim, kind), factor in zip(self.loops.tolist(), factors, strict=True)
+                for (where, dim, kind, _), factor in zip(self._rows, factors, strict=True)
                 if where == at and factor > 1
             ]
             kept, streamed = (
@@ -91,172 +196,157 @@ class Order:
             temporal = tuple(loop for loop in loops if loop.kind is LoopKind.TEMPORAL)
             spatial = tuple(loop for loop in loops if loop.kind is not LoopKind.TEMPORAL)
             parts.append(LevelMapping(level.name, kept, temporal, spatial, streamed))
-        padded = self.extents != tuple(extent for _, extent in problem.dims)
+        padded = any(totals[way] != extent for totals, way, (_, extent) in zip(
+            self.frame.totals, picks, problem.dims, strict=False))  # fmt: skip
         return Mapping(tuple(parts), imperfect=padded)
 
 
-@lru_cache(maxsize=4096)
-def split(extent: int, limits: tuple[float, ...]) -> Floats:
-    """All ways to write an extent as a product of factors, one for each limit and at most that, shape (k, ways)."""
-    last = len(limits) - 1
+@dataclass(frozen=True, eq=False)
+class Space:
+    """All mappings of one dataflow.
 
-    def ways(rest: int, at: int) -> Iterator[tuple[int, ...]]:
-        if at == last:
-            if rest <= limits[at]:
-                yield (rest,)
-            return
-        for factor in divisors(rest):
-            if factor > limits[at]:
-                break
-            for tail in ways(rest // factor, at + 1):
-                yield (factor, *tail)
+    Attributes
+    ----------
+    blocks : tuple
+        For each level the dimensions it loops over in time, in blocks whose order is fixed.
+    frames : tuple of Frame
+    holdings : tuple of (L, T) ndarray
+        What levels may store, the architecture's own choice first.
+    """
 
-    found = np.array(list(ways(extent, 0)), np.float64).reshape(-1, len(limits))
-    if len(found) > MOST_SPLITS:
-        spread = np.prod(found[:, np.isfinite(limits)], axis=1)
-        found = found[np.argsort(-spread, kind="stable")[:MOST_SPLITS]]
-    return np.ascontiguousarray(found.T)
+    problem: Problem
+    architecture: Architecture
+    flow: Dataflow
+    blocks: tuple[Blocks, ...]
+    frames: tuple[Frame, ...]
+    holdings: tuple[Ints, ...]
+
+    @cached_property
+    def _starts(self) -> tuple[tuple[Dims, ...], ...]:
+        return tuple(
+            starts_of(self.problem, self.architecture, self.flow, blocks, at) for at, blocks in enumerate(self.blocks)
+        )
+
+    @cached_property
+    def _long(self) -> frozenset[int]:
+        return frozenset(d for d, (_, extent) in enumerate(self.problem.dims) if extent > 1)
+
+    @cached_property
+    def _stays_suffice(self) -> bool:
+        return only_stays_matter(self.problem, self.architecture)
+
+    def _orders_matter(self, stored: Ints, at: int) -> bool:
+        """Whether orders of a level differ in more than the tensor that stays."""
+        return not self._stays_suffice and matters(stored, at)
+
+    def starts(self) -> Iterator[Order]:
+        """Orders that differ in the tensor that stays inside each level."""
+        for frame, stored, times in itertools.product(self.frames, self.holdings, itertools.product(*self._starts)):
+            yield Order(frame, times, stored)
+
+    @property
+    def size(self) -> int:
+        """Mappings in all."""
+        orders = 0
+        for stored in self.holdings:
+            orders += math.prod(
+                count_arrangements(blocks, self._long) if self._orders_matter(stored, at) else len(self._starts[at])
+                for at, blocks in enumerate(self.blocks)
+            )
+        return orders * sum(frame.space for frame in self.frames)
+
+    def every(self) -> Iterator[Order]:
+        """All orders that differ in anything."""
+        for stored in self.holdings:
+            levels = (
+                tuple(arrangements(blocks, self._long)) if self._orders_matter(stored, at) else self._starts[at]
+                for at, blocks in enumerate(self.blocks)
+            )
+            for frame, times in itertools.product(self.frames, list(itertools.product(*levels))):
+                yield Order(frame, times, stored)
+
+    def siblings(self, order: Order, picks: Ints) -> Iterator[Order]:
+        """Orders that differ from one in the loops of a level, or in what is stored; the array is spread alike."""
+        factors = order.factors(picks)
+        for at, blocks in enumerate(self.blocks):
+            if not matters(order.stored, at):
+                continue
+            rows = zip(order.loops.tolist(), factors, strict=True)
+            active = frozenset(d for (level, d, kind), factor in rows if level == at and not kind and factor > 1)
+            if count_arrangements(blocks, active) <= MOST_ARRANGED:
+                others: Iterator[Dims] = arrangements(blocks, active)
+            else:
+                others = moved(order.times[at], blocks, active)
+            for dims in others:
+                yield Order(order.frame, (*order.times[:at], dims, *order.times[at + 1 :]), order.stored)
+        for stored in self.holdings:
+            if stored is not order.stored:
+                yield Order(order.frame, order.times, stored)
 
 
-@lru_cache(maxsize=65536)
-def divisors(number: int) -> tuple[int, ...]:
-    """All divisors, ascending."""
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return (*small, *(number // d for d in reversed(small) if d * d != number))
+def space_of(problem: Problem, architecture: Architecture, flow: Dataflow, *, padding: bool = True) -> Space:
+    """The mappings of a problem that follow a dataflow."""
+    roles = roles_of(problem)
+    levels = range(len(architecture.levels))
+    blocks = tuple(blocks_of(problem, architecture, flow, roles, at) for at in levels)
+    frames = []
+    for chosen in itertools.product(*(spreads(architecture, flow, at) for at in levels)):
+        loops = [fan for at, spread in enumerate(chosen) for fan in fans(problem, architecture, spread, roles, at)]
+        frames.append(_frame(problem, flow, blocks, tuple(loops), padding))
+    return Space(problem, architecture, flow, blocks, tuple(frames), _holdings(problem, architecture))
 
 
 def orders(problem: Problem, architecture: Architecture, flow: Dataflow, *, padding: bool = True) -> tuple[Order, ...]:
-    """The loop orders of a dataflow that differ in what they reuse."""
-    roles = roles_of(problem)
-    stored = _stored(problem, architecture, flow)
-    in_time = [_orders_in_time(problem, architecture, flow, roles, at) for at in range(len(architecture.levels))]
-    all_times = list(itertools.product(*in_time))
+    """The loop orders that a search of a dataflow starts from."""
+    return tuple(space_of(problem, architecture, flow, padding=padding).starts())
+
+
+def _frame(
+    problem: Problem, flow: Dataflow, blocks: tuple[Blocks, ...], spread: tuple[Fan, ...], padding: bool
+) -> Frame:
+    loops, ways, totals = [], [], []
+    place: dict[Fan, tuple[int, int]] = {}
+    for d, (_, extent) in enumerate(problem.dims):
+        own: list[tuple[int, LoopKind]] = []
+        limits = []
+        for at, level in enumerate(blocks) if extent > 1 else ():
+            if any(d in block for block in level):
+                own.append((at, LoopKind.TEMPORAL))
+                limits.append(math.inf)
+            for fan in spread:
+                if fan.level == at and fan.dim == d:
+                    place[fan] = (d, len(own))
+                    own.append((at, fan.axis))
+                    limits.append(fan.limit)
+        loops.append(tuple(own))
+        if padding:
+            found = padded_splits(extent, tuple(limits))
+        else:
+            exact = split(extent, tuple(limits))
+            found = exact, np.full(exact.shape[1], extent)
+        ways.append(found[0])
+        totals.append(found[1])
+    together = tuple((tuple(place[fan] for fan in members), limit) for members, limit in shared(spread))
+    return Frame(flow, tuple(loops), tuple(place[fan] for fan in spread), together, tuple(ways), tuple(totals))
+
+
+def _holdings(problem: Problem, architecture: Architecture) -> tuple[Ints, ...]:
+    """What levels may store, all that they keep first."""
+    levels, names = architecture.levels, problem.names
+    stored = np.zeros((len(levels), len(names)), np.int64)
+    free = []
+    for at, level in enumerate(levels):
+        for name in level.streams:
+            stored[at, names.index(name)] = Stored.STREAMED
+        for name in level.keeps(names):
+            stored[at, names.index(name)] = Stored.KEPT
+        free += [(at, names.index(name)) for name in level.may_bypass]
     found = []
-    for spreads in itertools.product(*(_spreads(architecture, flow, at) for at in range(len(architecture.levels)))):
-        fans = [_fan(problem, architecture, spread, roles, at) for at, spread in enumerate(spreads)]
-        rooms = _rooms(problem, fans)
-        plain = tuple(extent for _, extent in problem.dims)
-        grown = tuple(_padded(extent, rooms[d]) for d, extent in enumerate(plain))
-        for extents, times in itertools.product(dict.fromkeys((plain, grown if padding else plain)), all_times):
-            rows, limits = [], []
-            for at, (dims_in_time, fan) in enumerate(zip(times, fans, strict=True)):
-                rows += [(at, d, 0) for d in dims_in_time] + [(at, d, kind) for d, kind, _ in fan]
-                limits += [math.inf] * len(dims_in_time) + [most for _, _, most in fan]
-            found.append(Order(flow, extents, np.array(rows, np.int64), stored, tuple(limits)))
+    for bypassed in itertools.chain.from_iterable(itertools.combinations(free, n) for n in range(len(free) + 1)):
+        choice = stored.copy()
+        for at, t in bypassed:
+            choice[at, t] = Stored.BYPASSED
+        idle = [at for at, level in enumerate(levels) if level.capacity_words > 0 and not choice[at].any()]
+        if not bypassed or (not idle and bool((choice == Stored.KEPT).any(axis=0).all())):
+            found.append(choice)
     return tuple(found)
-
-
-def _stored(problem: Problem, architecture: Architecture, flow: Dataflow) -> Ints:
-    stored = np.zeros((len(architecture.levels), len(problem.names)), np.int64)
-    for at, level in enumerate(architecture.levels):
-        keep = flow.keeps.get(level.name, problem.names if level.capacity_words > 0 else ())
-        for t, name in enumerate(problem.names):
-            if name in keep:
-                stored[at, t] = Stored.KEPT
-            elif name in flow.streams.get(level.name, ()):
-                stored[at, t] = Stored.STREAMED
-    return stored
-
-
-def _orders_in_time(
-    problem: Problem, architecture: Architecture, flow: Dataflow, roles: Roles, at: int
-) -> tuple[tuple[int, ...], ...]:
-    """Orders of the dimensions at a level, outermost first, that differ in the tensor that stays inside.
-
-    A tensor stays while loops over dimensions that do not index it run innermost; any other order reuses no more.
-    """
-    index = {dim: d for d, dim in enumerate(problem.dim_names)}
-    level = architecture.levels[at]
-    holding = [i for i, part in enumerate(architecture.levels) if part.capacity_words > 0]
-    if level.name in flow.loops:
-        named = [index[dim] for role in flow.loops[level.name] for dim in roles[role]]
-        rest = [d for d in range(len(index)) if d not in named]
-        return ((*rest, *named),) if at == 0 else (tuple(named),)
-    if level.capacity_words == 0 and at > 0:
-        return ((),)
-    if at == holding[-1] and len(holding) > 1:
-        allowed = flow.inside or tuple(roles)
-        return (tuple(index[dim] for role in roles if role in allowed for dim in roles[role]),)
-    feeds = len(holding) > 1 and at == holding[-2]
-    names = (flow.stays,) if flow.stays and feeds else problem.names
-    batch = [index[dim] for dim in roles[BATCH]]
-    found: dict[tuple[int, ...], None] = {}
-    for name in names:
-        relevant = [index[dim] for dim in problem.dim_names if dim in problem.tensor(name).dims]
-        outer = [d for d in relevant if d not in batch]
-        inner = [d for d in range(len(index)) if d not in relevant and d not in batch]
-        found[(*batch, *outer, *inner)] = None
-    return tuple(found)
-
-
-def _spreads(architecture: Architecture, flow: Dataflow, at: int) -> tuple[Spread, ...]:
-    """Ways to lay roles along the axes of the fan-out inside a level."""
-    level = architecture.levels[at]
-    if level.name in flow.fans:
-        return (flow.fans[level.name],)
-    axes = [axis for axis in (LoopKind.X, LoopKind.Y) if _room(architecture, at, axis) > 1]
-    if not axes:
-        return ((),)
-    if flow.spread:
-        cut = {tuple(part for part in spread if part[1] in axes): None for spread in flow.spread}
-        return tuple(cut)
-    return tuple(
-        tuple(zip(chosen, axes, strict=True)) for chosen in itertools.product(("M", "N", "K"), repeat=len(axes))
-    )
-
-
-def _room(architecture: Architecture, at: int, axis: LoopKind) -> int:
-    """Instances along an axis for each instance outside."""
-    parts: tuple[Storage | Compute, ...] = (*architecture.levels, architecture.compute)
-    if axis is LoopKind.X:
-        return parts[at + 1].mesh_x // parts[at].mesh_x
-    return parts[at + 1].mesh_y // parts[at].mesh_y
-
-
-def _fan(
-    problem: Problem, architecture: Architecture, spread: Spread, roles: Roles, at: int
-) -> list[tuple[int, LoopKind, float]]:
-    """Loops over a fan-out: the longest dimension of each role, axis, and the largest factor."""
-    extents = dict(problem.dims)
-    return [
-        (
-            problem.dim_names.index(max(roles[role], key=lambda dim: extents[dim])),
-            axis,
-            _room(architecture, at, axis) * _stretch(problem, architecture, at, role),
-        )
-        for role, axis in spread
-        if roles[role]
-    ]
-
-
-def _stretch(problem: Problem, architecture: Architecture, at: int, role: str) -> float:
-    """How many positions an instance stands for, where instances over zeros of a structured A are left out."""
-    density = problem.tensor(problem.names[0]).density
-    skips = any(action.kind is ActionKind.SPATIAL_SKIPPING for action in architecture.levels[at].actions)
-    return 1.0 / density.mean if skips and role == "K" and isinstance(density, FixedStructured) else 1.0
-
-
-def _rooms(problem: Problem, fans: list[list[tuple[int, LoopKind, float]]]) -> list[int]:
-    rooms = [1] * len(problem.dims)
-    for d, _, most in itertools.chain.from_iterable(fans):
-        rooms[d] *= int(most + 1e-9)
-    return rooms
-
-
-def _padded(extent: int, room: int) -> int:
-    """The extent, or a little more that fills the instances along it and can be split further."""
-    if extent <= room:
-        return extent
-    rounds = -(-extent // room)
-    if extent % room == 0 and _smooth(rounds):
-        return extent
-    padded = next(n for n in itertools.count(rounds) if _smooth(n))
-    return padded * room if padded * room <= extent * 1.1 or rounds * room == extent else rounds * room
-
-
-@lru_cache(maxsize=65536)
-def _smooth(number: int) -> bool:
-    for prime in SMOOTH:
-        while number % prime == 0:
-            number //= prime
-    return number < 64
