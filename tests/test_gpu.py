@@ -59,7 +59,7 @@ def test_the_rule_that_combines_terms() -> None:
     """latency = launch + ((core + tail + imbalance + fill)⁴ + dram⁴)^¼ + power, with core as the engine's text says."""
     prices = priced(card("a100-sxm-80gb"), gemm_problems([128, 4096, 11008], [1, 512, 8192], 4096, pattern="2:4"))
     t = {term: prices.terms_s[:, term] for term in Term}
-    core = np.maximum.reduce([np.hypot(t[Term.COMPUTE], t[Term.SMEM]), t[Term.L2], t[Term.ISSUE]])
+    core = np.linalg.norm([t[Term.COMPUTE], t[Term.SMEM], t[Term.L2], t[Term.ISSUE]], axis=0)
     on_sms = core + t[Term.TAIL] + t[Term.IMBALANCE] + t[Term.FILL]
     expected = t[Term.LAUNCH] + (on_sms**4 + t[Term.DRAM] ** 4) ** 0.25 + t[Term.POWER]
     np.testing.assert_allclose(prices.latency_s, expected, rtol=1e-12)
@@ -103,7 +103,8 @@ def test_more_sparsity_costs_no_more_arithmetic(kernel: str) -> None:
     times = [float(run.latency_s[0]) for run in runs]
     moved = [float(run.prices.level_bytes[0, 0]) for run in runs]
     assert times == sorted(times, reverse=True)
-    assert moved == sorted(moved, reverse=True)
+    # In between, another tile may be faster that reads an operand more often.
+    assert moved[-1] < moved[0]
 
 
 def test_24_moves_half_and_an_eighth_of_the_weight() -> None:

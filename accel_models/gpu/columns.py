@@ -21,7 +21,7 @@ class Map(IntEnum):
     B_BYTES = 7  # bytes per element of B
     C_BYTES = 8
     A_STORED = 9  # bytes per element of A in memory
-    B_READ = 10  # rows of B that a tile loads, over K
+    B_KEPT = 10  # fraction of B's rows that one group of A's rows needs
     ISSUE = 11  # SM cycles per element of A that a tile loads, spent on decoding and addressing
     IMBALANCE = 12  # busiest SM over mean, of the main loop
     EFFICIENCY = 13  # fraction of RATE the main loop sustains when nothing else bounds it
@@ -35,6 +35,9 @@ class Map(IntEnum):
     DRAM_FRACTION = 21  # of peak memory bandwidth that the kernel's streams reach
     B_TOUCHED = 22  # fraction of B's rows that any tile reads
     LARGEST = 23  # 1: the library takes the largest tile that gives every SM a block; 0: the fastest
+    GROUP = 24  # rows of A that choose their rows of B together
+    MOST_M = 25  # rows of A that a tile may have
+    THROUGH_L1 = 26  # 1: each group fetches its rows of B through L1; 0: tiles share them in shared memory
 
 
 MAP_WIDTH = len(Map)

@@ -2,14 +2,14 @@
 
 The rule that combines the terms of a product:
 
-    core    = (compute^p + smem^p)^(1/p), or l2, or issue, whichever is longest
+    core    = (compute^p + smem^p + l2^p + issue^p)^(1/p)
     latency = launch + ((core + tail + imbalance + fill)⁴ + dram⁴)^¼ + link + power
 
 The fourth root is a maximum that is soft where SM work and memory traffic are nearly equal: waves start with loads.
 `core` is what the SMs need if every SM had the same share; `tail` the wait for SMs that got one tile more, `imbalance`
 for SMs whose tiles hold more nonzeros, `fill` for the latency at both ends of a tile and for results that are stored
-while nothing else runs on the SM. Tensor cores and shared memory overlap imperfectly: warps wait on barriers for
-whichever of the two is late. p is 2 where warps load fragments themselves, and larger where the tensor cores read
+while nothing else runs on the SM. Multiplication, shared memory, L2 and decoding overlap imperfectly: warps wait on
+barriers for whichever is late. p is 2 where warps load fragments themselves, and larger where the tensor cores read
 shared memory on their own (Hopper and data-centre Blackwell). `power` is what a clock lowered to the power limit adds.
 """
 
@@ -25,7 +25,8 @@ from simsparse.plan import Floats, Ints
 M, N, K, BATCH = int(Map.M), int(Map.N), int(Map.K), int(Map.BATCH)
 RATE, EXECUTED, EFFICIENCY = int(Map.RATE), int(Map.EXECUTED), int(Map.EFFICIENCY)
 A_BYTES, B_BYTES, C_BYTES = int(Map.A_BYTES), int(Map.B_BYTES), int(Map.C_BYTES)
-A_STORED, B_READ, ISSUE, IMBALANCE = int(Map.A_STORED), int(Map.B_READ), int(Map.ISSUE), int(Map.IMBALANCE)
+A_STORED, B_KEPT, ISSUE, IMBALANCE = int(Map.A_STORED), int(Map.B_KEPT), int(Map.ISSUE), int(Map.IMBALANCE)
+GROUP, MOST_M, THROUGH_L1 = int(Map.GROUP), int(Map.MOST_M), int(Map.THROUGH_L1)
 LAUNCH_S, RASTER, MENU = int(Map.LAUNCH_S), int(Map.RASTER), int(Map.MENU)
 TILE_M, TILE_N, SPLIT_K, RESIDENT = int(Map.TILE_M), int(Map.TILE_N), int(Map.SPLIT_K), int(Map.RESIDENT)
 DRAM_FRACTION, B_TOUCHED, LARGEST = int(Map.DRAM_FRACTION), int(Map.B_TOUCHED), int(Map.LARGEST)
@@ -46,15 +47,21 @@ ON_CLOCK = 3
 W_DRAM, W_L2, W_SMEM = len(Term), len(Term) + 1, len(Term) + 2
 WORK_WIDTH = len(Term) + 3
 
-# Thread-block tiles (M, N) libraries ship. Menus: 0 tensor cores, 1 CUDA cores.
+# Thread-block tiles (M, N) libraries ship. Menus: 0 tensor cores, 1 CUDA cores, 2 N:M on CUDA cores (NM-SpMM's large,
+# medium and small), 3 and 4 row-split kernels on CUDA and tensor cores, whose M counts groups of rows.
 TILES = np.array(
     [
         [256, 128, 0], [128, 256, 0], [128, 128, 0], [256, 64, 0], [64, 256, 0], [128, 64, 0], [64, 128, 0],
-        [64, 64, 0], [128, 32, 0], [64, 16, 0], [16, 64, 0], [16, 16, 0],
+        [64, 64, 0], [128, 32, 0], [32, 128, 0], [32, 64, 0], [64, 16, 0], [16, 64, 0], [16, 16, 0],
         [128, 128, 1], [128, 64, 1], [64, 128, 1], [64, 64, 1], [256, 8, 1], [32, 32, 1], [32, 8, 1], [16, 8, 1],
+        [128, 64, 2], [64, 32, 2], [32, 32, 2],
+        [4, 64, 3], [4, 32, 3], [4, 16, 3], [4, 8, 3],
+        [4, 64, 4], [4, 32, 4], [4, 16, 4], [4, 8, 4],
     ],
     dtype=np.float64,
 )  # fmt: skip
+LANE_TILES, NM_TILES, LANE_ROWS = 1.0, 2.0, 3.0
+AT_ONCE = 64.0
 SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
@@ -101,10 +108,9 @@ def dram_bytes(row: Floats, card: Floats, blocks_m: float, blocks_n: float, at_o
 
 @compiled
 def core_seconds(compute: float, smem: float, l2: float, issue: float, power: float) -> float:
-    """`core` of the rule: `(compute^p + smem^p)^(1/p)` for p of 2 or 4, or whichever other term is longer."""
-    a, b = compute * compute, smem * smem
-    both = np.sqrt(np.sqrt(a * a + b * b)) if power > 2.0 else np.sqrt(a + b)
-    return float(max(both, l2, issue))
+    """`core` of the rule: `(compute^p + smem^p + l2^p + issue^p)^(1/p)` for p of 2 or 4."""
+    a, b, c, d = compute * compute, smem * smem, l2 * l2, issue * issue
+    return float(np.sqrt(np.sqrt(a * a + b * b + c * c + d * d)) if power > 2.0 else np.sqrt(a + b + c + d))
 
 
 @compiled
@@ -115,12 +121,25 @@ def beside(on_sms: float, dram: float) -> float:
 
 
 @compiled
+def rows_that_meet(row: Floats, card: Floats, groups: float) -> float:
+    """Groups of A's rows that find in L1 what one of them fetched of B.
+
+    Those of the block and of the other blocks of the SM that work on the same columns of B, of which the 64 that an SM
+    runs at once are spread over K: L1 holds a part of that way.
+    """
+    others = row[M] / row[GROUP] / card[SM_COUNT]
+    held = card[SMEM_BYTES] / (row[TILE_N] * row[B_BYTES])
+    return float(max(min(groups + others, AT_ONCE * held / row[K]), 1.0))
+
+
+@compiled
 def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> float:
     """Fill `work` with the terms of a product at the tile in `row`; return its time before any power limit.
 
     Where the SMs alone take `limit_s` or longer, memory is left out: the caller has something faster already.
     """
-    clock, sms = card[CLOCK_HZ], card[SM_COUNT]
+    on_lanes, sms = row[MENU] == LANE_TILES or row[MENU] == NM_TILES or row[MENU] == LANE_ROWS, card[SM_COUNT]
+    clock = card[CLOCK_HZ]
     tile_m, tile_n, split = row[TILE_M], row[TILE_N], row[SPLIT_K]
     blocks_m, blocks_n = np.ceil(row[M] / tile_m), np.ceil(row[N] / tile_n)
     blocks = blocks_m * blocks_n * row[BATCH] * split
@@ -130,11 +149,18 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     busy = min(blocks, sms)
 
     mma = tile_m * tile_n * k / (row[RATE] * row[EFFICIENCY] * clock)
-    side_m, side_n = min(tile_m, card[WARP_M]), min(tile_n, card[WARP_N])
+    side_m = min(tile_m, 32.0 if on_lanes else card[WARP_M])
+    side_n = min(tile_n, 64.0 if on_lanes else card[WARP_N])
     warps = np.ceil(tile_m / side_m) * np.ceil(tile_n / side_n)
-    b_bytes = row[B_BYTES] * row[B_READ]
-    load = (tile_m * row[A_BYTES] + tile_n * b_bytes) * k
-    smem_bytes = warps * (side_m * row[A_BYTES] + side_n * b_bytes) * k + load
+    # A tile loads what any of its groups needs, a warp reads what each of its own groups needs.
+    groups = max(tile_m / row[GROUP], 1.0)
+    meet = rows_that_meet(row, card, groups) if row[THROUGH_L1] > 0.0 else groups
+    union = (1.0 - (1.0 - row[B_KEPT]) ** meet) * groups / meet if row[B_KEPT] < 1.0 else 1.0
+    load = (tile_m * row[A_BYTES] + tile_n * row[B_BYTES] * union) * k
+    read = row[B_BYTES] * row[B_KEPT] * max(side_m / row[GROUP], 1.0)
+    smem_bytes = warps * (side_m * row[A_BYTES] + side_n * read) * k
+    # What is gathered through L1 comes at half the rate of shared memory, but is not written to it first.
+    smem_bytes += smem_bytes if row[THROUGH_L1] > 0.0 else load
     smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * clock)
     stored = tile_m * tile_n * row[C_BYTES]
     # Blocks of a cluster share one operand, the more of them there are.
@@ -148,7 +174,9 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     # Resident blocks begin and end together. A round's results go to L2 if it has room for them.
     together = busy * stored
     rate = card[L2_RATE] * clock if together <= 0.25 * card[L2_BYTES] else card[DRAM_RATE] * row[DRAM_FRACTION]
-    fill = np.ceil(rounds / row[RESIDENT]) * (card[FILL_S] + together / rate)
+    # Blocks of single rows are so many that some always work while others wait.
+    waits = 1.0 if row[THROUGH_L1] > 0.0 else np.ceil(rounds / row[RESIDENT])
+    fill = waits * (card[FILL_S] + together / rate)
     if split > 1.0:
         # Partial sums go to L2 in fp32 and come back, in a kernel of its own.
         fill += row[M] * row[N] * row[BATCH] * split * 8.0 / (card[L2_RATE] * clock) + 0.5 * row[LAUNCH_S]
@@ -177,6 +205,12 @@ def least_seconds(row: Floats, card: Floats) -> float:
 
 
 @compiled
+def tile_rows(tile: int, row: Floats) -> float:
+    """Rows of A of a tile of the menu."""
+    return float(TILES[tile, 0] * (row[GROUP] if TILES[tile, 2] >= LANE_ROWS else 1.0))
+
+
+@compiled
 def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
     """Set tile, split and resident blocks of every row to the fastest of the row's menu, in place.
 
@@ -191,8 +225,10 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             continue
         best, best_tile, best_split = np.inf, -1, 1.0
         for tile in range(TILES.shape[0]):
-            tile_m, tile_n = TILES[tile, 0], TILES[tile, 1]
             if TILES[tile, 2] != row[MENU]:
+                continue
+            tile_m, tile_n = tile_rows(tile, row), TILES[tile, 1]
+            if tile_m > row[MOST_M]:
                 continue
             # A tile twice as large as the problem only adds padding.
             if (tile_m >= 2.0 * row[M] and tile_m > 16.0) or (tile_n >= 2.0 * row[N] and tile_n > 16.0):
@@ -211,7 +247,7 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
                     best, best_tile, best_split = time_s, tile, split
             if row[LARGEST] > 0.0 and blocks >= card[SM_COUNT]:
                 break
-        row[TILE_M], row[TILE_N], row[SPLIT_K] = TILES[best_tile, 0], TILES[best_tile, 1], best_split
+        row[TILE_M], row[TILE_N], row[SPLIT_K] = tile_rows(best_tile, row), TILES[best_tile, 1], best_split
         row[RESIDENT] = resident_blocks(row[TILE_M], row[TILE_N], row[K], card)
         times[i] = best
     return times

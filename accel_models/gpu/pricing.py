@@ -74,7 +74,7 @@ def _products(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, ca
     done = mapping[:, Map.BATCH] * mapping[:, Map.M] * mapping[:, Map.N] * mapping[:, Map.K]
     cut = done < dense
     work.flops[rows] = 2.0 * dense
-    work.on_lanes[rows] = mapping[:, Map.MENU] == 1
+    work.on_lanes[rows] = is_any(mapping[:, Map.MENU], (1, 2, 3))
     work.macs[rows] = np.where(cut, done, dense * mapping[:, Map.EXECUTED])
     stored = mapping[:, Map.M] * mapping[:, Map.K] * mapping[:, Map.A_STORED]
     once = mapping[:, Map.N] * mapping[:, Map.K] * mapping[:, Map.B_BYTES] * mapping[:, Map.B_TOUCHED]
@@ -85,7 +85,7 @@ def _products(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, ca
 def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, card: Floats) -> None:
     batch, keys, queries = (problem[:, c] for c in (C.BATCH, C.M, C.N))
     sizes = problem[:, C.K] + problem[:, C.VALUE_SIZE]
-    executed, read = mapping[:, Map.EXECUTED], mapping[:, Map.B_READ]
+    executed, read = mapping[:, Map.EXECUTED], mapping[:, Map.B_KEPT]
     clock, sms = card[Card.CLOCK_HZ], card[Card.SM_COUNT]
     blocks = np.ceil(queries / QUERY_BLOCK)
     # Decode splits the cache over SMs (flash-decoding), so that blocks are never fewer than SMs for long caches.

@@ -8,6 +8,8 @@ from accel_models.gpu.spec import GpuSpec
 from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn
 
 C = ProblemColumn
+# Lanes whose instruction an SM issues in a clock: four schedulers, 32 lanes (since Volta).
+ISSUE_LANES = 128.0
 
 
 def capability_of(spec: GpuSpec) -> float:
@@ -37,9 +39,6 @@ class Rates:
         wide = np.array([name in types for name in COMPUTE_TYPES])
         packed = np.array([2.0 if name in ("fp16", "bf16") else 1.0 for name in COMPUTE_TYPES])
         self._simt = simt * np.array([wide, wide * packed])
-        # Lanes that multiply while an address or a load is made for each of them: on GA10x and Ada half of the lanes
-        # share their path with integers (recalled from the GA102 whitepaper).
-        self.fed_lanes = min(simt, 64.0)
         self.capability = capability
         self._sparse = np.array([spec.sparse_gain(name) for name in COMPUTE_TYPES])
 
@@ -53,6 +52,14 @@ class Rates:
         """Dense-equivalent rate with a 2:4 operand."""
         rates: Floats = self.tensor(problem) * self._sparse[problem[:, C.COMPUTE].astype(np.int64)]
         return rates
+
+    def issued(self, problem: Floats, others: float) -> Floats:
+        """Rate on CUDA cores where `others` instructions come with every multiplication.
+
+        Four schedulers issue an instruction for 32 lanes each clock. GA100 has lanes for half of that, so that other
+        instructions fit beside multiplications; on GA10x, Ada and later cards they take slots of multiplications.
+        """
+        return np.minimum(self.simt(problem), ISSUE_LANES / (1.0 + others))
 
     def simt(self, problem: Floats) -> Floats:
         """Rate on CUDA cores."""

@@ -18,7 +18,7 @@ class FlashAttention(ProductKernel):
     leaves_out = True
 
     def map(self, problem: Floats) -> Floats:
-        """EXECUTED is the fraction of scores computed, B_READ that of cached tokens read."""
+        """EXECUTED is the fraction of scores computed, B_KEPT that of cached tokens read."""
         rows = super().map(problem)
         rows[:, Map.EXECUTED] = problem[:, C.NEEDED]
         rows[:, Map.ISSUE] = self.constants.issue_cycles
@@ -41,5 +41,5 @@ class BlockAttention(FlashAttention):
         rows[:, Map.EXECUTED] *= kept
         # A tile of 64 queries reads a cached token if any of them needs it.
         queries = np.minimum(problem[:, C.N], 64.0)
-        rows[:, Map.B_READ] = np.where(tokens, 1.0 - (1.0 - kept) ** queries, kept)
+        rows[:, Map.B_KEPT] = np.where(tokens, 1.0 - (1.0 - kept) ** queries, kept)
         return rows

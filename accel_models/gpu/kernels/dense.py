@@ -62,8 +62,8 @@ class Simt(Dense):
     units = "CUDA cores"
 
     def rate(self, problem: Floats) -> Floats:
-        """Fused multiply-adds of the lanes."""
-        return self.rates.simt(problem)
+        """Fused multiply-adds of the lanes, between loads from shared memory."""
+        return self.rates.issued(problem, self.constants.issue_cycles)
 
 
 class Depthwise(ProductKernel):

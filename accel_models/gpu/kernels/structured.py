@@ -115,7 +115,9 @@ class Venom(ProductKernel):
         index = bits_to_tell(pattern[:, P.M]) * chosen / pattern[:, P.HEIGHT]
         stored = (chosen * (0.5 * problem[:, C.A_BITS] + 1.0) + index) / 8
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = stored
-        rows[:, Map.B_READ] = chosen * np.maximum(1.0, BLOCK_ROWS / pattern[:, P.HEIGHT])
+        # A thread block takes the rows of one strip.
+        rows[:, Map.B_KEPT], rows[:, Map.GROUP] = chosen, pattern[:, P.HEIGHT]
+        rows[:, Map.MOST_M] = np.maximum(pattern[:, P.HEIGHT], 16.0)
         strips = np.ceil(problem[:, C.M] / pattern[:, P.HEIGHT])
         rows[:, Map.B_TOUCHED] = 1.0 - (1.0 - chosen) ** strips
         rows[:, Map.EXECUTED] = 0.5 * chosen
@@ -128,7 +130,7 @@ class NmCudaCores(ProductKernel):
 
     name = "nm-spmm"
     format = "n:m"
-    menu = 1
+    menu = 2
     units = "CUDA cores"
     patterns = (PatternKind.NM, PatternKind.NMV)
     made_for = "the pattern is no N:M"
@@ -142,8 +144,9 @@ class NmCudaCores(ProductKernel):
         yield pattern_of(problem)[:, P.N] < 1, "nothing is kept"
 
     def rate(self, problem: Floats) -> Floats:
-        """The lanes' rate over the kept fraction."""
-        return self.rates.simt(problem) / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
+        """What the lanes multiply while other instructions are issued, over the kept fraction."""
+        per_clock = self.rates.issued(problem, self.constants.issue_cycles)
+        return per_clock / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
 
     def map(self, problem: Floats) -> Floats:
         """A block reads the union of what its groups of outputs chose."""
@@ -152,9 +155,8 @@ class NmCudaCores(ProductKernel):
         kept = pattern[:, P.DENSITY]
         index = bits_to_tell(np.maximum(pattern[:, P.M], 2)) / pattern[:, P.HEIGHT]
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + index) / 8
-        rows[:, Map.B_READ] = 1.0 - (1.0 - kept) ** np.maximum(1.0, BLOCK_ROWS / pattern[:, P.HEIGHT])
+        rows[:, Map.B_KEPT], rows[:, Map.GROUP] = kept, pattern[:, P.HEIGHT]
         rows[:, Map.EXECUTED] = kept
-        rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
         return rows
 
 
@@ -164,11 +166,6 @@ class NmSparse(NmCudaCores):
     name = "nmsparse"
 
     def rate(self, problem: Floats) -> Floats:
-        """Every value is gathered with an address of its own."""
-        return self.rates.fed_lanes / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
-
-    def map(self, problem: Floats) -> Floats:
-        """All of B's window."""
-        rows = super().map(problem)
-        rows[:, Map.B_READ] = 1.0
-        return rows
+        """Loops over the kept of a window are unrolled for powers of two."""
+        kept = pattern_of(problem)[:, P.N]
+        return super().rate(problem) * kept / 2.0 ** np.ceil(np.log2(np.maximum(kept, 1.0)))

@@ -9,7 +9,7 @@ import numpy as np
 from accel_models.gpu.columns import Map
 from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
-from accel_models.gpu.kernels.structured import BLOCK_ROWS, NO_CONVOLUTION
+from accel_models.gpu.kernels.structured import NO_CONVOLUTION
 from simsparse.formats import stored_bits
 from simsparse.machine import Refusal, is_any
 from simsparse.occupancy import occupied, row_imbalance
@@ -69,12 +69,12 @@ class Sputnik(SparseKernel):
     name = "sputnik"
     types = ("fp32", "fp16", "bf16")
     format = "csr16"
-    menu = 1
+    menu = 3
     units = "CUDA cores"
 
     def rate(self, problem: Floats) -> Floats:
         """One element a lane in any type (fp16 is widened), over the kept fraction."""
-        return self.rates.fed_lanes / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
+        return self.rates.simt(problem) / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
 
     def map(self, problem: Floats) -> Floats:
         """Each nonzero fetches its row of B; the longest row of a block is waited for."""
@@ -82,7 +82,8 @@ class Sputnik(SparseKernel):
         kept = pattern_of(problem)[:, P.DENSITY]
         stored = per_element("csr16", problem)
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = stored
-        rows[:, Map.B_READ] = kept * BLOCK_ROWS
+        rows[:, Map.B_KEPT], rows[:, Map.GROUP], rows[:, Map.THROUGH_L1] = kept, 1.0, 1.0
+        rows[:, Map.LARGEST] = 1.0
         rows[:, Map.EXECUTED] = kept
         # Rows are sorted by length, so that a block waits for the longest of a warp's rows only.
         rows[:, Map.IMBALANCE] = row_imbalance(pattern_of(problem), 32.0, problem[:, C.K])
@@ -90,10 +91,19 @@ class Sputnik(SparseKernel):
         return rows
 
 
+def beyond_whole(count: Floats, kept: Floats, step: float) -> Floats:
+    """Share of a row's nonzeros left over after whole steps of `step`, for rows of `count` on average."""
+    spread = np.sqrt(np.maximum(count * (1.0 - kept), 1e-9))
+    whole = sum(1.0 / (1.0 + np.exp(np.clip(-1.702 * (count - step * n) / spread, -50.0, 50.0))) for n in range(1, 5))
+    left = np.where(count < 4.5 * step, count - step * whole, 0.5 * step)
+    return np.asarray(left / np.maximum(count, 1e-9))
+
+
 class Clasp(SparseKernel):
     """Column vectors on tensor cores: a vector of v outputs, padded to the mma's rows, fetches its row of B."""
 
     name = "clasp"
+    menu = 4
     least_capability = 8.0
     format = "bcsr"
     patterns = (PatternKind.VECTOR,)
@@ -106,9 +116,9 @@ class Clasp(SparseKernel):
         yield ~is_any(pattern_of(problem)[:, P.HEIGHT], (2, 4, 8)), "vectors are not of 2, 4 or 8"
 
     def rate(self, problem: Floats) -> Floats:
-        """Rows of the instruction that a vector leaves empty are lost."""
+        """Rows of the instruction that a vector leaves empty are lost; vectors of 2 share an instruction."""
         pattern = pattern_of(problem)
-        filled = np.minimum(pattern[:, P.HEIGHT], MMA_ROWS) / MMA_ROWS
+        filled = np.clip(pattern[:, P.HEIGHT], 4.0, MMA_ROWS) / MMA_ROWS
         return self.rates.tensor(problem) * filled / np.maximum(pattern[:, P.DENSITY], 1e-9)
 
     def map(self, problem: Floats) -> Floats:
@@ -117,10 +127,14 @@ class Clasp(SparseKernel):
         pattern = pattern_of(problem)
         kept, tall = pattern[:, P.DENSITY], pattern[:, P.HEIGHT]
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 32.0 / tall) / 8
-        rows[:, Map.B_READ] = kept * np.maximum(1.0, BLOCK_ROWS / tall)
+        rows[:, Map.B_KEPT], rows[:, Map.GROUP], rows[:, Map.THROUGH_L1] = kept, tall, 1.0
+        rows[:, Map.LARGEST] = 1.0
         rows[:, Map.EXECUTED] = kept * MMA_ROWS / np.minimum(tall, MMA_ROWS)
         rows[:, Map.IMBALANCE] = row_imbalance(pattern, 32.0, problem[:, C.K])
-        rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
+        rows[:, Map.ISSUE] = (
+            self.constants.issue_cycles * kept / tall * beyond_whole(kept * problem[:, C.K], kept, 64.0)
+        )
+        rows[:, Map.ISSUE] *= tall >= 4
         return rows
 
 
@@ -147,7 +161,7 @@ class BlockSparse(SparseKernel):
         kept = self._kept(problem)
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 32.0 / MMA_TILE**2) / 8
         tall = np.maximum(pattern_of(problem)[:, P.HEIGHT], MMA_TILE)
-        rows[:, Map.B_READ] = np.minimum(1.0, kept * np.maximum(1.0, BLOCK_ROWS / tall))
+        rows[:, Map.B_KEPT], rows[:, Map.GROUP] = kept, tall
         rows[:, Map.EXECUTED] = kept
         tiles = np.maximum(problem[:, C.K] / MMA_TILE, 1.0)
         spread = np.sqrt((1.0 - np.minimum(kept, 1.0)) / (tiles * kept))
