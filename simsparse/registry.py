@@ -6,7 +6,7 @@ Entry-point groups: `simsparse.machines` (a `Family`), `simsparse.workloads` (a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -21,6 +21,8 @@ from simsparse.specs import Spec, checked, read_toml
 from simsparse.workload import Workload
 
 if TYPE_CHECKING:
+    from simsparse.calibration.measured import MeasuredMachine, Watch
+    from simsparse.calibration.tunable import Tunable
     from simsparse.validate import Reader
 
 
@@ -40,14 +42,24 @@ class Source(Protocol):
         """Build the workload; `phase=None` takes what the model is for."""
 
 
+def _nothing_free(_: Spec) -> tuple[Tunable, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Family:
-    """Machines of one kind: their spec model, the folder of their TOML files, and how a spec becomes a machine."""
+    """Machines of one kind: their spec model, the folder of their TOML files, and how a spec becomes a machine.
+
+    `tunables` gives the figures that measurements may set (`simsparse calibrate --from`); `measure` times the machine
+    that runs this program and gives it a name, where the family can (`simsparse calibrate FAMILY`).
+    """
 
     family: str
     model: type[Spec]
     folder: Path
     build: Callable[[Spec], Machine] = field(repr=False)
+    tunables: Callable[[Spec], Sequence[Tunable]] = field(default=_nothing_free, repr=False)
+    measure: Callable[[str, Watch], MeasuredMachine] | None = field(default=None, repr=False)
 
     @cached_property
     def files(self) -> Mapping[str, Path]:
@@ -179,6 +191,8 @@ def shipped(name: str) -> Path | None:
 def _spec(name: str) -> tuple[Family, Spec]:
     if name.endswith(".toml"):
         data = read_toml(Path(name))
+        if "base" in data:
+            return _overlaid(data, Path(name))
         kind = str(data.get("family", ""))
         if kind not in families():
             raise InputError.expected(f"family in {Path(name).name!r}", kind, f"one of {', '.join(families())}")
@@ -193,6 +207,20 @@ def _spec(name: str) -> tuple[Family, Spec]:
             if f'"{name}"' in path.read_text(encoding="utf-8") and name in (spec := family.spec(path)).aliases:
                 return family, spec
     raise UnknownNameError.near("machine", name, machine_names())
+
+
+def _overlaid(data: Mapping[str, object], path: Path) -> tuple[Family, Spec]:
+    """The machine of an overlay; a base that is a file lies beside it, or where its path leads from there."""
+    from simsparse.calibration.overlay import overlaid
+
+    def load(base: str) -> Spec:
+        name = str(path.parent / base) if base.endswith(".toml") else base
+        if base.endswith(".toml") and "base" in read_toml(Path(name)):
+            raise InputError.expected(f"base of {path.name!r}", base, "a machine, not another overlay")
+        return load_spec(name)
+
+    spec = overlaid(data, f"overlay {path.name!r}", load)
+    return families()[spec.family], spec
 
 
 def load_spec(name: str) -> Spec:

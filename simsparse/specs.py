@@ -64,6 +64,8 @@ class Spec(BaseModel):
     def with_figures(self, changes: Mapping[str, object]) -> Spec:
         """A copy with figures replaced: `{"sm_count": 160, "mac_rate.fp16": 2048}`; their source says so.
 
+        Tables (`mac_rate`) take new keys as well. A value that is a `Figure` keeps its own source.
+
         Raises
         ------
         UnknownNameError, InputError
@@ -72,9 +74,12 @@ class Spec(BaseModel):
         data = self.model_dump()
         known = [name for name, _ in self.figures()]
         for field, value in changes.items():
-            if field not in known and field not in type(self).model_fields:
+            head, *keys = field.split(".")
+            in_table = bool(keys) and isinstance(getattr(self, head, None), Mapping)
+            if field not in known and field not in type(self).model_fields and not in_table:
                 raise UnknownNameError.near(f"field of machine {self.name!r}", field, known)
-            _set(data, field.split("."), {"value": value, "source": BY_USER})
+            figure = value.model_dump() if isinstance(value, Figure) else {"value": value, "source": BY_USER}
+            _set(data, [head, *keys], figure)
         return checked(type(self), data, where=f"machine {self.name!r}")
 
 
@@ -95,7 +100,7 @@ def _walk(path: str, value: object) -> Iterator[tuple[str, Figure[Any]]]:
 def _set(data: Any, path: list[str], figure: Mapping[str, object]) -> None:
     *parents, last = path
     for key in parents:
-        data = data[int(key)] if isinstance(data, (list, tuple)) else data[key]
+        data = data[int(key)] if isinstance(data, (list, tuple)) else data.setdefault(key, {})
     data[last] = dict(figure)
 
 

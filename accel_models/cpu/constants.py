@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from simsparse.specs import ASSUMED, checked, read_toml
+from simsparse.specs import ASSUMED, Figure, checked, read_toml
 
 FILE = Path(__file__).parent / "constants" / "kernels.toml"
 
@@ -69,6 +70,10 @@ class Constants(BaseModel):
     def assumed(self) -> tuple[str, ...]:
         """Names of those that no measurement stands behind."""
         return tuple(n for n in type(self).model_fields if getattr(self, n).source.startswith(ASSUMED))
+
+    def measured(self, figures: Mapping[str, Figure[float]]) -> Constants:
+        """With those that were measured on one machine in their places."""
+        return self.model_copy(update={n: Constant(value=f.value, source=f.source) for n, f in figures.items()})
 
     def digest(self) -> str:
         """Twelve hex digits of the content."""

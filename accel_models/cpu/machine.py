@@ -28,17 +28,18 @@ class CpuMachine(KernelMachine):
     ----------
     spec : CpuSpec
     fitted : Constants, optional
-        By default those that ship.
+        By default those that ship, but for what the spec says was measured.
     """
 
     fusions = Fusions(epilogue=True, attention=True)
 
     def __init__(self, spec: CpuSpec, fitted: Constants | None = None) -> None:
         self.spec = spec
-        self.constants = fitted or constants()
+        self.constants = fitted or constants().measured(spec.constants)
         self.name = spec.name
         self.chip = chip_of(spec, self.constants)
         self.kernels = kernels_of(self.chip)
+        self._of_model: dict[bool, CpuMachine] = {}
 
     @property
     def memory_bytes(self) -> float:
@@ -82,12 +83,18 @@ class CpuMachine(KernelMachine):
         counts = np.array([call.count for call in plan.calls])
         return float(counts @ plan.mapping[:, MapColumn.WEIGHT_BYTES]) <= self.chip.shared_bytes / 2
 
+    def mapper_of(self, plan: Plan) -> CpuMachine:
+        """See `KernelMachine.mapper_of`: a framework runs the calls of a model."""
+        return self.of_model(weights_resident=self.keeps_weights(plan)) if plan.calls else self
+
     def of_model(self, *, weights_resident: bool) -> CpuMachine:
         """This machine as it runs whole models, with the weights in its shared cache or in memory."""
-        other = CpuMachine(self.spec, self.constants)
-        other.chip = replace(self.chip, in_framework=True, weights_resident=weights_resident)
-        other.kernels = kernels_of(other.chip)
-        return other
+        if weights_resident not in self._of_model:
+            other = CpuMachine(self.spec, self.constants)
+            other.chip = replace(self.chip, in_framework=True, weights_resident=weights_resident)
+            other.kernels = kernels_of(other.chip)
+            self._of_model[weights_resident] = other
+        return self._of_model[weights_resident]
 
     @cached_property
     def parameters(self) -> Floats:

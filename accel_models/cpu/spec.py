@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from accel_models.cpu.constants import Constants
 from simsparse.energy import InstructionKind
 from simsparse.specs import Figure, Spec
 
@@ -76,6 +77,18 @@ class CpuSpec(Spec):
     instances: Figure[Count] | None = Field(
         None, description="Copies of the job that run side by side on cores of their own; absent: one."
     )
+
+    constants: dict[str, Figure[Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
+        default_factory=dict, description="Constants measured on this machine, in place of those that ship."
+    )
+
+    @field_validator("constants")
+    @classmethod
+    def _are_constants(cls, given: dict[str, Figure[float]]) -> dict[str, Figure[float]]:
+        for name in given:
+            if name not in Constants.model_fields:
+                raise ValueError(f"names of constants, which {name!r} is not")
+        return given
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accel_models.fpga.spec import SatSpec
+from simsparse.calibration.tunable import Tunable
 from simsparse.plan import Machine
 from simsparse.registry import Family
 from simsparse.specs import Spec
@@ -27,4 +28,13 @@ def build(spec: Spec) -> Machine:
     return SatMachine(spec)
 
 
-FAMILY = Family("fpga", SatSpec, Path(__file__).parent / "machines", build)
+def tunables(spec: Spec) -> tuple[Tunable, ...]:
+    """Figures that no datasheet gives."""
+    assert isinstance(spec, SatSpec)
+    return (
+        Tunable("dram_efficiency", spec.dram_efficiency.value, fraction=True),
+        Tunable("reduction_cycles_per_element", spec.reduction_cycles_per_element.value),
+    )
+
+
+FAMILY = Family("fpga", SatSpec, Path(__file__).parent / "machines", build, tunables)

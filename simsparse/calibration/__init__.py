@@ -1,0 +1,1 @@
+"""Constants that datasheets do not give, fitted to measurements of one machine; overlays that hold them."""
