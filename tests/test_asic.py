@@ -241,7 +241,7 @@ def test_dual_sides() -> None:
 
 
 def test_scnn_like_falls_short_of_the_product_of_densities_by_vectors_that_do_not_fill() -> None:
-    """Published (recalled): 24 times faster at a tenth of weights and inputs, though a hundredth is left.
+    """Published (recalled, over whole networks): 24 times faster at a tenth of weights and inputs, not 100 times.
 
     A group of eight outputs has 8 weights a channel in layers of 1 x 1, and 72 in those of 3 x 3; 16 inputs meet them.
     """
@@ -252,14 +252,13 @@ def test_scnn_like_falls_short_of_the_product_of_densities_by_vectors_that_do_no
         cycles += [product(scnn, 144, 784, 256, f"unstructured:{1 - d}", d, dtype="fp16")[0] for d in (0.5, 0.25, 0.1)]
         assert cycles == sorted(cycles, reverse=True)
         gains.append(cycles[0] / cycles[-1])
-    assert gains[0] < gains[1] < 50
-    assert math.sqrt(gains[0] * gains[1]) == pytest.approx(24, rel=0.3)
+    # Layers of both kinds lie on either side of the mean of networks that have both.
+    assert 18 < gains[0] < 24 < gains[1] < 50
 
 
 def test_sigma_like_gains_over_a_systolic_array() -> None:
     """Published: 5.7 times a systolic array of as many multipliers, in the mean over sparse irregular products."""
-    free = {f"levels.{at}.{way}_words_per_cycle": 1e12 for at in ("DRAM", "SRAM") for way in ("read", "write")}
-    sigma = machine("sigma-like", free)
+    sigma = machine("sigma-like")
     gains = []
     for shape in ((128, 2048, 4096), (320, 3072, 4096), (1632, 36548, 1024), (2048, 4096, 32), (35, 8457, 2560)):
         systolic, flexible = (
@@ -268,7 +267,7 @@ def test_sigma_like_gains_over_a_systolic_array() -> None:
         )
         gains.append(systolic / flexible)
     assert min(gains) > 1
-    assert math.exp(np.mean(np.log(gains))) == pytest.approx(5.7, rel=0.3)
+    assert math.exp(np.mean(np.log(gains))) == pytest.approx(5.7, rel=0.1)
 
 
 def test_designs_that_reproduce_nothing_say_so() -> None:
@@ -377,6 +376,21 @@ def test_actions_read_as_they_are_written(text: str) -> None:
     assert actions_text(parse_actions(text)) == text
 
 
+def test_an_edited_energy_table_is_never_ignored() -> None:
+    """Also an action that the file has no energy of, and a format where there was none."""
+    priced = {
+        field: product(machine("stc", {field: value} if field else None), 512, 256, 1024, "2:4")
+        for field, value in (
+            ("", 0), ("levels.SMEM.energy_pj.read", 600), ("compute.energy_pj.mac_random", 5.0),
+            ("levels.RF.formats.C", "b"), ("levels.DRAM.energy_pj.metadata_read", 512),
+        )
+    }  # fmt: skip
+    base = priced.pop("")
+    for field, (latency_s, energy_j) in priced.items():
+        assert latency_s == base[0]
+        assert field == "levels.RF.formats.C" or energy_j > base[1], field
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -390,9 +404,12 @@ def test_actions_read_as_they_are_written(text: str) -> None:
         ),
         ({"levels.SMEM.capacity_words": 0}, "a capacity above 0 words at level SMEM, which keeps A B"),
         ({"levels.RF.actions": "skip C on D"}, "condition of tensor C at level RF is 'D', expected one of A, B, C"),
-        ({"levels.RF.actions": "drop C"}, "action in the actions at level RF is 'drop C', expected 'skip C on A B'"),
+        ({"levels.RF.actions": "drop C"}, "one of the actions at level RF is 'drop C', expected 'skip C on A B'"),
         ({"levels.LRF.fanout_x": 0}, "levels.LRF.fanout_x.value is 0"),
         ({"levels.SMEN.capacity_words": 1}, "no field of machine 'stc' is named 'levels.SMEN.capacity_words'; near"),
+        ({"levels.RF.area": 1}, "no field of machine 'stc' is named 'levels.RF.area'; near names: levels.RF.area_um2"),
+        ({"levels.RF.formats.D": "b"}, "tensors A, B and C at level RF, not D"),
+        ({"levels.SMEM.energy_pj.gated_red": 1}, "energies that level SMEM is charged, but no action of a storage"),
         ({"modes.dense.a": "most"}, "pattern is 'most'"),
         ({"dataflows.native.loops.RF": "Q"}, "roles M, N, K in dataflow native at level RF, not Q"),
     ],

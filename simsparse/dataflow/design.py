@@ -17,8 +17,8 @@ from simsparse.dataflow.architecture import Architecture, Compute, Storage
 from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies
 from simsparse.dataflow.notation import parse_actions, parse_format
 from simsparse.energy import energy_table
-from simsparse.errors import InputError
-from simsparse.specs import Figure, Spec
+from simsparse.errors import InputError, UnknownNameError
+from simsparse.specs import BY_USER, Figure, Spec, checked
 
 T = TypeVar("T")
 Positive = Annotated[float, Field(gt=0)]
@@ -177,6 +177,20 @@ class DesignSpec(Spec):
         )  # fmt: skip
         return Architecture(tuple(storages), compute, self.name)
 
+    def with_figures(self, changes: Mapping[str, object]) -> Spec:
+        """See `Spec`; levels take formats and energies of actions that they do not have yet."""
+        known = [name for name, _ in self.figures()]
+        tables = {f"levels.{name}.{table}" for name in self.levels for table in ("formats", "energy_pj")}
+        added = {field: value for field, value in changes.items() if field not in known}
+        data = self.model_dump()
+        for field, value in added.items():
+            if field.rpartition(".")[0] not in tables:
+                raise UnknownNameError.near(f"field of machine {self.name!r}", field, known)
+            _, level, table, key = field.split(".")
+            data["levels"][level][table][key] = {"value": value, "source": BY_USER}
+        grown = checked(type(self), data, where=f"machine {self.name!r}") if added else self
+        return super(DesignSpec, grown).with_figures({f: v for f, v in changes.items() if f not in added})
+
     @property
     def area_mm2(self) -> float | None:
         """Of all levels on the chip and the compute; None where the file lacks one of them."""
@@ -197,6 +211,10 @@ def _check_level(name: str, level: LevelSpec) -> None:
         raise ValueError(f"a capacity above 0 words at level {name}, which keeps {' '.join(held)}")
     if level.capacity_words.value > 0 and not held:
         raise ValueError(f"level {name} to keep a tensor, or a capacity of 0 words for a mere fan-out")
+    try:
+        level.energies()
+    except (InputError, UnknownNameError) as error:
+        raise ValueError(f"energies that level {name} is charged, but {error}") from None
     if held and not {"read", "write"} <= set(level.energy_pj):
         raise ValueError(f"energies of read and write at level {name}")
 

@@ -98,14 +98,14 @@ def _action(text: str, where: str) -> Action:
         packs = verb == "pack"
         if verb not in _VERBS or not rest or (packs and len(rest) > 1) or (not packs and not on):
             raise InputError.expected(
-                f"action in the {where}",
+                f"one of the {where}",
                 part.strip(),
                 "'skip C on A B', 'gate A on B', 'skip-lanes B on A' or 'pack A'",
             )
         kinds.add(_VERBS[verb])
         options.append(Option(rest[0], tuple(on)))
     if len(kinds) > 1:
-        raise InputError.expected(f"action in the {where}", text.strip(), "alternatives of one kind")
+        raise InputError.expected(f"one of the {where}", text.strip(), "alternatives of one kind")
     return Action(kinds.pop(), tuple(options))
 
 
