@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from simsparse.dataflow import (
     LoopKind,
     Mapping,
     Objective,
+    Operand,
     Option,
     Problem,
     Rank,
@@ -33,9 +34,11 @@ from simsparse.dataflow import (
     dataflow,
 )
 from simsparse.dataflow import map as find
+from simsparse.dataflow.analysis import Analysis
 from simsparse.dataflow.dataflows import NAMED
 from simsparse.dataflow.energies import ComputeEnergies, StorageEnergies
 from simsparse.dataflow.mapspace import orders
+from simsparse.dataflow.prepared import prepare
 from simsparse.dataflow.splits import divisors, split
 from simsparse.errors import InputError, UnknownNameError, UnsupportedError
 
@@ -83,6 +86,16 @@ def _factors(extent: int, count: int, spatial: int) -> Iterator[tuple[int, ...]]
             yield chosen
 
 
+def least(problem: Problem, built: Architecture, mappings: Iterable[Mapping]) -> tuple[float, float]:
+    """Least cycles and least energy of the mappings that fit."""
+    prepared, fitting = prepare(problem, built), []
+    for mapping in mappings:
+        analysis = Analysis(mapping, prepared, prepared.run(*mapping.arrays(problem)))
+        if not analysis.overflows():
+            fitting.append((analysis.cycles, analysis.energy_j))
+    return min(cycles for cycles, _ in fitting), min(energy for _, energy in fitting)
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_optimum_of_all_mappings_in_all_orders(sparse: bool) -> None:
     """Also when the budget is far below the space."""
@@ -90,13 +103,8 @@ def test_the_optimum_of_all_mappings_in_all_orders(sparse: bool) -> None:
     if sparse:
         problem = problem.with_densities({"A": UniformRandom(0.5)})
     tight = machine(sparse, sram=12, pe=6)
-    fitting = []
     distinct = {(mapping.nest, mapping.levels[1].spatial): mapping for mapping in every_mapping(problem)}
-    for mapping in distinct.values():
-        analysis = analyze(problem, tight, mapping)
-        if not analysis.overflows():
-            fitting.append((analysis.cycles, analysis.energy_j))
-    fastest, thriftiest = min(fitting)[0], min(energy for _, energy in fitting)
+    fastest, thriftiest = least(problem, tight, distinct.values())
     for budget in (10**7, 20_000):
         limits = Constraints(padding=False)
         assert find(problem, tight, constraints=limits, budget=budget).best.cycles == fastest
@@ -105,12 +113,66 @@ def test_the_optimum_of_all_mappings_in_all_orders(sparse: bool) -> None:
         assert not found.best.overflows()
 
 
+def convolution() -> Problem:
+    """Two filters of 2 channels and 2 taps, over 3 pixels: tiles of the input overlap."""
+    axes = {"A": ("m", "c", "r"), "B": ("c", "p r"), "C": ("m", "p")}
+    operands = tuple(
+        Operand(name, tuple(tuple((dim, 1) for dim in axis.split()) for axis in sums)) for name, sums in axes.items()
+    )
+    return Problem((("m", 2), ("c", 2), ("p", 3), ("r", 2)), operands, "C")
+
+
+def two_levels(may_bypass: tuple[str, ...] = ("A", "B")) -> Architecture:
+    """A small buffer that costs nearly as much as the memory outside."""
+    pj = [StorageEnergies({"read": energy, "write": energy}) for energy in (10.0, 8.0)]
+    outer = Storage("DRAM", read_words_per_cycle=0.75, write_words_per_cycle=0.75, energies=pj[0])
+    inner = Storage("BUF", capacity_words=7, energies=pj[1], may_bypass=may_bypass)
+    return Architecture((outer, inner), Compute("MAC", 2, 2, 1, energies=ComputeEnergies({"mac_random": 1.0})))
+
+
+def every_convolution(problem: Problem, built: Architecture) -> Iterator[Mapping]:
+    """All perfect factors, orders and choices of bypass, with the dimensions of one role on the axis."""
+    kept = [("A", "B", "C"), ("B", "C"), ("A", "C"), ("C",)]
+    for lanes in ("m", "p", "cr"):
+        splits = []
+        for dim, extent in problem.dims:
+            ways = itertools.product(divisors(extent), repeat=3)
+            splits.append([way for way in ways if math.prod(way) == extent and (dim in lanes or way[2] == 1)])
+        for ways in itertools.product(*splits):
+            if math.prod(way[2] for way in ways) > built.compute.instances:
+                continue
+            outer, inner, across = (dict(zip("mcpr", factors, strict=True)) for factors in zip(*ways, strict=True))
+            fan = tuple(Loop(dim, across[dim], LoopKind.X) for dim in "mcpr" if across[dim] > 1)
+            within = tuple(Loop(dim, inner[dim]) for dim in "mcpr")
+            for order in itertools.permutations(dim for dim in "mcpr" if outer[dim] > 1):
+                loops = tuple(Loop(dim, outer[dim]) for dim in order)
+                for keep in kept:
+                    buffer = LevelMapping("BUF", keep, within, fan)
+                    yield Mapping((LevelMapping("DRAM", ("A", "B", "C"), loops), buffer))
+
+
+def test_the_optimum_of_a_convolution_with_halos_and_a_choice_of_bypass() -> None:
+    """Orders of loops that slide over an input differ in more than the tensor that stays."""
+    problem, built = convolution(), two_levels()
+    fastest, thriftiest = least(problem, built, every_convolution(problem, built))
+    limits = Constraints(padding=False)
+    for budget, exhaustive in ((10**6, True), (6000, False)):
+        fast = find(problem, built, constraints=limits, budget=budget)
+        thrifty = find(problem, built, Objective.ENERGY, limits, budget=budget)
+        assert fast.exhaustive is thrifty.exhaustive is exhaustive
+        assert fast.best.cycles == fastest
+        assert thrifty.best.energy_j == pytest.approx(thriftiest, rel=1e-12)
+        assert max(fast.evaluated, thrifty.evaluated) <= budget
+    held = find(problem, two_levels(()), Objective.ENERGY, limits, budget=10**6)
+    assert set(held.best.mapping.levels[1].keep) == {"A", "B", "C"}
+    assert held.best.energy_j > thrifty.best.energy_j
+
+
 @pytest.mark.parametrize("density", [None, UniformRandom(0.3), "mask"])
 def test_arrays_of_mappings_agree_with_analyze_bit_for_bit(density: UniformRandom | str | None) -> None:
     from simsparse.dataflow import _batch
     from simsparse.dataflow._batch import Outcome
     from simsparse.dataflow._kernel import Kernel
-    from simsparse.dataflow.prepared import prepare
 
     rng = np.random.default_rng(3)
     problem = Problem.gemm(16, 12, 8)
