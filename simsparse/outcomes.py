@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from simsparse.errors import UnsupportedError
+from simsparse.intervals import Bounds, through
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Outcome:
         Tokens (or images), over all instances.
     memory_bytes : float
         What has to fit; 0 for bare products.
+    latency_interval_s, speedup_interval : (float, float), optional
+        80 % intervals; None where the machine gives none.
     """
 
     kernel: str
@@ -39,6 +42,8 @@ class Outcome:
     items: int = 1
     tokens: int = 1
     memory_bytes: float = 0.0
+    latency_interval_s: Bounds | None = None
+    speedup_interval: Bounds | None = None
 
     @property
     def speedup(self) -> float:
@@ -94,3 +99,16 @@ def in_metric(run: Outcome, metric: str) -> float:
     if metric not in METRICS:
         raise UnsupportedError(f"metric {metric!r} is none that is predicted")
     return METRICS[metric](run)
+
+
+def interval_in_metric(run: Outcome, metric: str) -> Bounds | None:
+    """The 80 % interval of a run in a row's own metric; None where the run has none, and for energy and memory."""
+    if metric.startswith("speedup"):
+        return run.speedup_interval
+    if run.latency_interval_s is None or metric not in METRICS or _of_energy(metric):
+        return None
+    return through(lambda seconds: METRICS[metric](replace(run, latency_s=seconds)), run.latency_interval_s)
+
+
+def _of_energy(metric: str) -> bool:
+    return metric.startswith(("power", "energy", "memory"))

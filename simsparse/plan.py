@@ -7,10 +7,10 @@ stored bytes); each family names its own mapping columns. `price` takes both, an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,9 @@ class Prices:
     term_names, level_names : tuple of str
     energy_terms_j : (n, e) ndarray, and its `energy_names`
         Parts that add up to `energy_j`.
+    interval : (n, 4) ndarray, optional
+        Bounds of 80 % intervals over the predictions, as in `simsparse.intervals.IntervalColumn`; None where the
+        machine does not know how far it is off.
     """
 
     latency_s: Floats
@@ -119,6 +122,7 @@ class Prices:
     term_names: tuple[str, ...]
     level_names: tuple[str, ...]
     energy_names: tuple[str, ...]
+    interval: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.latency_s)
@@ -126,7 +130,13 @@ class Prices:
     def take(self, index: Ints | Sequence[int]) -> Prices:
         """The rows at `index`."""
         rows = {name: getattr(self, name)[index] for name in _PRICE_ARRAYS}
-        return Prices(**rows, term_names=self.term_names, level_names=self.level_names, energy_names=self.energy_names)
+        return self._with(rows, None if self.interval is None else self.interval[index])
+
+    def _with(self, rows: Mapping[str, NDArray[Any]], interval: Floats | None) -> Prices:
+        return Prices(
+            **rows, term_names=self.term_names, level_names=self.level_names, energy_names=self.energy_names,
+            interval=interval,
+        )  # fmt: skip
 
 
 _PRICE_ARRAYS = (
@@ -137,8 +147,8 @@ _PRICE_ARRAYS = (
 def concatenate(parts: Sequence[Prices]) -> Prices:
     """Prices of one machine, one after the other."""
     rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PRICE_ARRAYS}
-    first = parts[0]
-    return Prices(**rows, term_names=first.term_names, level_names=first.level_names, energy_names=first.energy_names)
+    intervals = [part.interval for part in parts if part.interval is not None]
+    return parts[0]._with(rows, np.concatenate(intervals) if len(intervals) == len(parts) else None)
 
 
 @dataclass(frozen=True)
@@ -259,6 +269,15 @@ class HasEvents(Protocol):
 
     def tiles(self, plan: Plan) -> TileWork:
         """The tiles of each call, from the plan's mapping; nothing from `price`."""
+
+
+@runtime_checkable
+class HasFit(Protocol):
+    """What a machine answers whose constants were fitted on rows of measurements."""
+
+    @property
+    def fitted_rows(self) -> frozenset[str]:
+        """Names (`id`) of those rows."""
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from functools import singledispatch
 import numpy as np
 
 from simsparse.errors import SimsparseError, UnsupportedError
+from simsparse.intervals import Bounds
 from simsparse.measurements import Measurement
 from simsparse.ops import ContractionKind
 from simsparse.outcomes import Outcome
@@ -17,7 +18,7 @@ from simsparse.plan import Floats, Ints, Machine
 from simsparse.problems import attention_problem, gemm_problems
 from simsparse.readings import AnyReading, AttentionReading, GemmReading, ModelReading, Reading, SumReading, Unreadable
 from simsparse.registry import load_machine, load_workload
-from simsparse.simulate import simulate, without_pattern
+from simsparse.simulate import GemmEstimate, simulate, without_pattern
 from simsparse.sparsity import DENSE, Pattern, parse
 from simsparse.transforms import quantize_weights
 from simsparse.workload import Workload
@@ -70,7 +71,24 @@ def _sum(parts: Sequence[Answer]) -> Answer:
         name: sum(getattr(run, name) for run in runs)
         for name in ("latency_s", "dense_latency_s", "energy_j", "dense_energy_j", "flops")
     }
-    return replace(max(runs, key=lambda run: run.latency_s), **totals)
+    longest = max(runs, key=lambda run: run.latency_s)
+    whole = replace(longest, **totals)
+    return replace(whole, latency_interval_s=_sum_of_times(runs), speedup_interval=_sum_of_speedups(runs))
+
+
+def _sum_of_times(runs: Sequence[Outcome]) -> Bounds | None:
+    """The interval of runs one after the other, which are off together."""
+    bounds = [run.latency_interval_s for run in runs if run.latency_interval_s is not None]
+    return (sum(low for low, _ in bounds), sum(high for _, high in bounds)) if len(bounds) == len(runs) else None
+
+
+def _sum_of_speedups(runs: Sequence[Outcome]) -> Bounds | None:
+    gains = [(run.dense_latency_s, run.speedup_interval) for run in runs if run.speedup_interval is not None]
+    if len(gains) < len(runs):
+        return None
+    dense_s = sum(dense for dense, _ in gains)
+    least, most = (dense_s / sum(dense / bounds[side] for dense, bounds in gains) for side in (0, 1))
+    return least, most
 
 
 def _one(reading: Reading) -> Answer:
@@ -105,7 +123,7 @@ def _(reading: ModelReading) -> Outcome:
     return Outcome(
         max(spent, key=lambda name: spent[name]), result.latency_s, result.dense_latency_s, result.energy_j,
         result.dense_energy_j, float(work.flops), work.batch * reading.instances, work.tokens * reading.instances,
-        result.footprint.total_bytes,
+        result.footprint.total_bytes, result.latency_interval_s, result.speedup_interval,
     )  # fmt: skip
 
 
@@ -243,10 +261,24 @@ def _priced(batch: _Batch) -> list[Answer]:
 
 def _estimate(machine: Machine, problem: Floats, dense: Floats, kernel: str) -> list[Outcome]:
     """Outcomes of bare problems, with the best kernels for `dense` as baseline."""
-    plan, base_plan = machine.lower_problems(problem, kernel=kernel), machine.lower_problems(dense)
-    run, base = machine.price(plan), machine.price(base_plan)
-    columns = (plan.kernel, run.latency_s, base.latency_s, run.energy_j, base.energy_j, run.flops)
+    found = GemmEstimate.of(machine, problem, dense, kernel=kernel)
+    columns = (
+        found.plan.kernel, found.latency_s, found.dense_latency_s, found.energy_j, found.dense_energy_j,
+        found.prices.flops,
+    )  # fmt: skip
+    times, gains = _pairs(found.latency_interval_s, len(problem)), _pairs(found.speedup_interval, len(problem))
     return [
-        Outcome(machine.kernel_names[index], latency_s, dense_s, energy_j, dense_j, flops)
-        for index, latency_s, dense_s, energy_j, dense_j, flops in zip(*(c.tolist() for c in columns), strict=True)
-    ]
+        Outcome(
+            machine.kernel_names[index], latency_s, dense_s, energy_j, dense_j, flops, latency_interval_s=time,
+            speedup_interval=gain,
+        )
+        for index, latency_s, dense_s, energy_j, dense_j, flops, time, gain in zip(
+            *(column.tolist() for column in columns), times, gains, strict=True
+        )
+    ]  # fmt: skip
+
+
+def _pairs(bounds: Floats | None, count: int) -> list[Bounds | None]:
+    if bounds is None:
+        return [None] * count
+    return [(low, high) for low, high in bounds.tolist()]

@@ -90,6 +90,19 @@ class PricedProducts:
             "dense_energy_j": found.dense_energy_j.tolist(),
             "bound": found.bound.tolist(),
             "flops": found.prices.flops.tolist(),
+            **self._bounds(),
+        }
+
+    def _bounds(self) -> dict[str, list[object]]:
+        """Columns of the 80 % intervals, on machines that give them."""
+        found = self.estimate
+        if found.latency_interval_s is None or found.speedup_interval is None:
+            return {}
+        return {
+            "latency_low_s": found.latency_interval_s[:, 0].tolist(),
+            "latency_high_s": found.latency_interval_s[:, 1].tolist(),
+            "speedup_low": found.speedup_interval[:, 0].tolist(),
+            "speedup_high": found.speedup_interval[:, 1].tolist(),
         }
 
     def rows(self) -> list[dict[str, object]]:

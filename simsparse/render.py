@@ -14,13 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from simsparse.fallback import unused_patterns
+from simsparse.intervals import Bounds
 from simsparse.inventory import call_names, job, methods_of, placed, short
 
 if TYPE_CHECKING:
     from simsparse.compared import Comparison
     from simsparse.diff import Difference
     from simsparse.formats import FormatRow
-    from simsparse.plan import Alternative
+    from simsparse.plan import Alternative, Floats
     from simsparse.products import PricedProducts
     from simsparse.result import Result
     from simsparse.workload import Workload
@@ -151,6 +152,7 @@ def _totals(result: Result) -> list[tuple[str, str]]:
     return [
         ("latency", f"{si(result.latency_s, 's')}, dense {si(result.dense_latency_s, 's')}"),
         ("speedup", f"{times(result.speedup)} over dense"),
+        *_intervals(result.latency_interval_s, result.speedup_interval),
         *([("baseline", result.baseline_text)] if methods_of(result.workload) else []),
         ("throughput", f"{plain(result.tokens_per_s)} {unit}/s, {plain(result.tokens_per_j)} {unit}/J{together}"),
         (
@@ -163,6 +165,18 @@ def _totals(result: Result) -> list[tuple[str, str]]:
         *(("not used", text) for text in unused_patterns(result)),
         *(("warning", text) for text in result.warnings),
     ]
+
+
+def _intervals(latency_s: Bounds | None, speedup: Bounds | None) -> list[tuple[str, str]]:
+    """Where four of five measurements lie, in a line."""
+    if latency_s is None or speedup is None:
+        return []
+    seconds, gains = (f"{si(bound, 's')}" for bound in latency_s), (times(bound) for bound in speedup)
+    return [("80 % interval", f"{' to '.join(seconds)}, {' to '.join(gains)} over dense")]
+
+
+def _first(bounds: Floats | None) -> Bounds | None:
+    return None if bounds is None else (float(bounds[0, 0]), float(bounds[0, 1]))
 
 
 def result_table(result: Result, *, verbose: bool = False) -> RenderableType:
@@ -276,6 +290,7 @@ def product_table(priced: PricedProducts, unused: str = "", others: Sequence[Alt
                 ("kernel", str(found.kernel[0])),
                 ("latency", f"{si(float(prices.latency_s[0]), 's')}, dense {si(float(dense.latency_s[0]), 's')}"),
                 ("speedup", f"{times(float(found.speedup[0]))} over dense"),
+                *_intervals(_first(found.latency_interval_s), _first(found.speedup_interval)),
                 ("rate", f"{si(float(prices.flops[0] / prices.latency_s[0]), 'FLOP/s')}, zeros counted"),
                 ("energy", f"{si(float(prices.energy_j[0]), 'J')}, dense {si(float(dense.energy_j[0]), 'J')}"),
                 ("bound", str(found.bound[0])),

@@ -14,6 +14,7 @@ import numpy as np
 from simsparse.capacity import Footprint, footprint
 from simsparse.errors import InputError
 from simsparse.fallback import unused_patterns
+from simsparse.intervals import Bounds, Calls, IntervalColumn
 from simsparse.inventory import layer_ranges, methods_of
 from simsparse.plan import COMPUTE_TYPES, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance, Roofs
 from simsparse.workload import Workload
@@ -45,6 +46,11 @@ class Priced:
     def energy_j(self) -> float:
         """Of the whole step, on one device."""
         return float(self.prices.energy_j @ self.counts)
+
+    @cached_property
+    def intervals(self) -> Calls | None:
+        """What is known about how far the calls are off; None where the machine does not say."""
+        return Calls.of(self.prices, self.plan.kernel, self.counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +98,16 @@ class Result(Priced):
     def speedup(self) -> float:
         """Baseline time over this time."""
         return self.dense_latency_s / self.latency_s
+
+    @property
+    def latency_interval_s(self) -> Bounds | None:
+        """Bounds of the 80 % interval of `latency_s`; None where the machine gives none."""
+        return None if self.intervals is None else self.intervals.latency_s
+
+    @property
+    def speedup_interval(self) -> Bounds | None:
+        """The same of `speedup`."""
+        return None if self.intervals is None else self.intervals.speedup(self.dense_latency_s)
 
     @property
     def baseline_text(self) -> str:
@@ -219,6 +235,7 @@ class Result(Priced):
             "dense_latency_s": dense.tolist(),
             "speedup": (dense / seconds).tolist(),
             "energy_j": prices.energy_j.tolist(),
+            **self._bounds(),
             "flops": prices.flops.tolist(),
             "bound": [prices.term_names[i] for i in prices.bound],
             "peak_fraction": self.peak_fraction.tolist(),
@@ -238,6 +255,16 @@ class Result(Priced):
             for call in calls
         ]
         return columns
+
+    def _bounds(self) -> dict[str, list[object]]:
+        """Columns of the 80 % interval of each call's latency, on machines that give one."""
+        if self.prices.interval is None:
+            return {}
+        bounds = self.prices.latency_s[:, None] * self.prices.interval
+        return {
+            "latency_low_s": bounds[:, IntervalColumn.LATENCY_LOW].tolist(),
+            "latency_high_s": bounds[:, IntervalColumn.LATENCY_HIGH].tolist(),
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """The rows as a DataFrame."""
@@ -261,6 +288,8 @@ class Result(Priced):
             "latency_s": self.latency_s,
             "dense_latency_s": self.dense_latency_s,
             "speedup": self.speedup,
+            "latency_interval_s": self.latency_interval_s,
+            "speedup_interval": self.speedup_interval,
             "baseline": self.baseline_text,
             "devices": self.workload.devices,
             "energy_j": self.energy_j,

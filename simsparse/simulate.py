@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from simsparse.capacity import footprint
 from simsparse.dtypes import DType
 from simsparse.errors import InputError
+from simsparse.intervals import IntervalColumn
 from simsparse.ops import Contraction, Op
 from simsparse.plan import Floats, Ints, Machine, Plan, Prices, ProblemColumn, compute_types, roofs
 from simsparse.problems import gemm_problems
@@ -145,6 +146,8 @@ class GemmEstimate:
     Attributes
     ----------
     latency_s, energy_j, dense_latency_s, dense_energy_j, speedup : (n,) ndarray
+    latency_interval_s, speedup_interval : (n, 2) ndarray or None
+        Bounds of 80 % intervals; None where the machine gives none.
     bound : (n,) ndarray of str
     kernel : (n,) ndarray of str
     prices, dense_prices : Prices
@@ -156,6 +159,12 @@ class GemmEstimate:
     prices: Prices
     dense_plan: Plan
     dense_prices: Prices
+
+    @classmethod
+    def of(cls, machine: Machine, problem: Floats, dense: Floats, *, kernel: str = "best") -> GemmEstimate:
+        """Price bare problem rows, beside the best kernels for `dense`."""
+        plan, dense_plan = machine.lower_problems(problem, kernel=kernel), machine.lower_problems(dense)
+        return cls(machine.name, machine.kernel_names, plan, machine.price(plan), dense_plan, machine.price(dense_plan))
 
     @property
     def latency_s(self) -> Floats:
@@ -181,6 +190,22 @@ class GemmEstimate:
     def speedup(self) -> Floats:
         """Dense time over sparse time."""
         return self.dense_latency_s / self.latency_s
+
+    @property
+    def latency_interval_s(self) -> Floats | None:
+        """Bounds of each time."""
+        if self.prices.interval is None:
+            return None
+        return np.asarray(
+            self.latency_s[:, None] * self.prices.interval[:, IntervalColumn.LATENCY_LOW : IntervalColumn.SPEEDUP_LOW]
+        )
+
+    @property
+    def speedup_interval(self) -> Floats | None:
+        """Bounds of each speedup."""
+        if self.prices.interval is None:
+            return None
+        return np.asarray(self.speedup[:, None] * self.prices.interval[:, IntervalColumn.SPEEDUP_LOW :])
 
     @property
     def bound(self) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
@@ -241,12 +266,11 @@ def estimate_gemm(
 
 def estimate_problems(machine: Machine, problem: Floats, *, kernel: str = "best") -> GemmEstimate:
     """Price bare problem rows, beside the best kernels for the same rows without pattern."""
-    plan = machine.lower_problems(problem, kernel=kernel)
-    prices = machine.price(plan)
     if kernel == "best" and bool(np.all(problem[:, ProblemColumn.PATTERN] == PatternKind.DENSE)):
+        plan = machine.lower_problems(problem, kernel=kernel)
+        prices = machine.price(plan)
         return GemmEstimate(machine.name, machine.kernel_names, plan, prices, plan, prices)
-    dense_plan = machine.lower_problems(without_pattern(problem), kernel="best")
-    return GemmEstimate(machine.name, machine.kernel_names, plan, prices, dense_plan, machine.price(dense_plan))
+    return GemmEstimate.of(machine, problem, without_pattern(problem), kernel=kernel)
 
 
 def without_pattern(problem: Floats) -> Floats:

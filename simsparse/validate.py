@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -11,83 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from simsparse.errors import InputError, SimsparseError
 from simsparse.measurements import Measurement, Use, csv_files, names_one_pattern, read_measurements
-from simsparse.outcomes import in_metric
+from simsparse.outcomes import in_metric, interval_in_metric
+from simsparse.plan import HasFit
 from simsparse.predictions import Answer, predict
 from simsparse.readings import AnyReading, GemmReading, Reader, Unreadable
 from simsparse.registry import load_machine, machine_names, readers
 from simsparse.result import dumps
+from simsparse.scores import Errors, Group, Row, score
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Group", "Reader", "Row", "ValidationReport", "validate"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement beside its prediction, in the row's own metric.
-
-    Attributes
-    ----------
-    predicted : float or None
-        None if it was not priced; `reason` says why.
-    error : float or None
-        `predicted / measured - 1`; -1 for a row that names one pattern and was not priced; None where nothing counts.
-    low, high : float or None
-        Bounds of the prediction; None, as no model gives intervals yet.
-    """
-
-    id: str
-    system: str
-    device: str
-    metric: str
-    machine: str
-    kernel: str
-    pattern: str
-    measured: float | None
-    predicted: float | None
-    error: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str = ""
-
-    @property
-    def priced(self) -> bool:
-        """Whether there is a prediction."""
-        return self.predicted is not None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Scores of the rows of one system on one device in one metric.
-
-    Attributes
-    ----------
-    n : int
-        Scored rows; `priced` of them have a prediction.
-    median_abs_error, p90_abs_error : float or None
-        Of all rows that count: priced ones, and unpriced ones that name one pattern, at 100 %.
-    bias : float or None
-        Median of the signed errors of priced rows.
-    kendall_tau : float or None
-        Rank correlation (tau-b) of measured and predicted; None for fewer than two different values.
-    unpriced : tuple of (reason, count)
-    """
-
-    system: str
-    device: str
-    metric: str
-    n: int
-    priced: int
-    median_abs_error: float | None
-    p90_abs_error: float | None
-    bias: float | None
-    kendall_tau: float | None
-    unpriced: tuple[tuple[str, int], ...]
+__all__ = ["Errors", "Group", "Reader", "Row", "ValidationReport", "score", "validate"]
 
 
 @dataclass(frozen=True)
@@ -113,15 +49,15 @@ class ValidationReport:
     @cached_property
     def overall(self) -> Group:
         """All rows as one group; its tau is None, as ranks of different metrics do not compare."""
-        return _score(("all", "all", "all"), self.rows, ranked=False)
+        return score(("all", "all", "all"), self.rows, ranked=False)
 
     def summary(self) -> dict[str, object]:
         """As plain values: `groups`, `rows`, `claims`, `overall`, `skipped`."""
         return {
-            "groups": [_plain(group) for group in self.groups],
+            "groups": [group.plain() for group in self.groups],
             "rows": [asdict(row) for row in self.rows],
             "claims": [asdict(row) for row in self.claims],
-            "overall": _plain(self.overall),
+            "overall": self.overall.plain(),
             "skipped": list(self.skipped),
         }
 
@@ -140,10 +76,6 @@ class ValidationReport:
         from simsparse.validate_render import validation_table
 
         return validation_table(self)
-
-
-def _plain(group: Group) -> dict[str, object]:
-    return {**asdict(group), "unpriced": [{"reason": reason, "n": count} for reason, count in group.unpriced]}
 
 
 def validate(
@@ -214,18 +146,28 @@ def _direct(row: Measurement) -> AnyReading | Unreadable:
 
 def _row(source: Measurement, reading: AnyReading | Unreadable, answer: Answer) -> Row:
     machine = "" if isinstance(reading, Unreadable) else reading.machine
-    predicted, kernel, reason = None, "", ""
+    predicted, kernel, reason, bounds = None, "", "", None
     if isinstance(answer, Unreadable):
         reason = answer.reason
     else:
         try:
             predicted, kernel = in_metric(answer, source.metric), answer.kernel
+            bounds = interval_in_metric(answer, source.metric)
         except SimsparseError as refused:
             reason = str(refused)
+    low, high = bounds if bounds is not None else (None, None)
     return Row(
         source.id, source.system, source.device, source.metric, machine, kernel, source.pattern, source.value,
-        predicted, _error(source, predicted), reason=reason,
+        predicted, _error(source, predicted), low, high, reason, _fitted(source, machine),
     )  # fmt: skip
+
+
+def _fitted(source: Measurement, machine: str) -> bool | None:
+    """Whether a machine's constants were fitted on a row."""
+    if not machine:
+        return None
+    known = load_machine(machine)
+    return source.id in known.fitted_rows if isinstance(known, HasFit) else None
 
 
 def _error(source: Measurement, predicted: float | None) -> float | None:
@@ -240,33 +182,4 @@ def _groups(rows: Sequence[Row]) -> Iterator[Group]:
     for row in rows:
         members[row.system, row.device, row.metric].append(row)
     for name, inside in members.items():
-        yield _score(name, inside)
-
-
-def _score(name: tuple[str, str, str], rows: Sequence[Row], *, ranked: bool = True) -> Group:
-    priced = [row for row in rows if row.priced]
-    errors = np.array([row.error for row in rows if row.error is not None])
-    signed = np.array([row.error for row in priced])
-    reasons = Counter(row.reason for row in rows if not row.priced)
-    return Group(
-        *name,
-        n=len(rows),
-        priced=len(priced),
-        median_abs_error=float(np.median(np.abs(errors))) if errors.size else None,
-        p90_abs_error=float(np.quantile(np.abs(errors), 0.9)) if errors.size else None,
-        bias=float(np.median(signed)) if signed.size else None,
-        kendall_tau=_kendall_tau(priced) if ranked else None,
-        unpriced=tuple(reasons.most_common()),
-    )
-
-
-def _kendall_tau(rows: Sequence[Row]) -> float | None:
-    """Tau-b of measured and predicted; None where either is constant."""
-    pairs = [(row.measured, row.predicted) for row in rows if row.measured is not None and row.predicted is not None]
-    measured, predicted = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    if len(np.unique(measured)) < 2 or len(np.unique(predicted)) < 2:
-        return None
-    from scipy.stats import kendalltau
-
-    tau = float(kendalltau(measured, predicted).statistic)
-    return tau if math.isfinite(tau) else None
+        yield score(name, inside)

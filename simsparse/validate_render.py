@@ -13,7 +13,8 @@ from rich.text import Text
 from simsparse.render import table
 
 if TYPE_CHECKING:
-    from simsparse.validate import Group, Row, ValidationReport
+    from simsparse.scores import Errors, Group, Row
+    from simsparse.validate import ValidationReport
 
 
 def validation_table(report: ValidationReport, *, rows: bool = False) -> RenderableType:
@@ -37,16 +38,25 @@ def _title(text: str) -> Text:
 
 
 def _scores(report: ValidationReport) -> Table:
-    scores = ("priced", "median |e|", "p90 |e|", "bias", "tau")
+    """Errors of all rows that count; apart those of rows that constants were fitted on, and those of the others."""
+    apart = any(group.fitted.n for group in report.groups)
+    parts = ("fitted", "median", "p90", "held out", "median ", "p90 ") if apart else ()
+    scores = ("priced", "median |e|", "p90 |e|", "bias", "tau", "in 80 %", *parts)
     lines = []
     for group in (*report.groups, report.overall):
         where = ("", "") if group is report.overall else (group.device, group.metric)
-        lines.append((
+        line = (
             group.system, *where, f"{group.priced}/{group.n}", percent(group.median_abs_error),
             percent(group.p90_abs_error), percent(group.bias, signed=True),
             "" if group.kendall_tau is None else f"{group.kendall_tau:.2f}",
-        ))  # fmt: skip
+            "" if group.coverage is None else f"{group.coverage:.0%}",
+        )  # fmt: skip
+        lines.append((*line, *_errors(group.fitted), *_errors(group.held_out)) if apart else line)
     return table(("system", "device", "metric", *scores), lines, right=scores, gap=1)
+
+
+def _errors(errors: Errors) -> tuple[str, str, str]:
+    return str(errors.n) if errors.n else "", percent(errors.median_abs_error), percent(errors.p90_abs_error)
 
 
 def _unpriced(groups: Sequence[Group]) -> Table:
@@ -57,11 +67,11 @@ def _unpriced(groups: Sequence[Group]) -> Table:
 
 
 def _rows(rows: Sequence[Row]) -> Table:
-    figures = ("measured", "predicted", "error")
+    figures = ("measured", "predicted", "error", "low", "high")
     lines = [
         (
             row.id, row.pattern, row.kernel, row.metric, figure(row.measured), figure(row.predicted),
-            percent(row.error, signed=True), row.reason,
+            percent(row.error, signed=True), figure(row.low), figure(row.high), row.reason,
         )
         for row in rows
     ]  # fmt: skip

@@ -134,9 +134,9 @@ def test_a_folder_is_searched_and_other_tables_in_it_are_named(write: Write, tmp
 def test_json_has_the_keys_of_the_schema(write: Write) -> None:
     data = json.loads(validate(write(GEMM)).to_json())
     assert data["schema_version"] == 1
-    scores = "n priced median_abs_error p90_abs_error bias kendall_tau unpriced"
+    scores = "n priced median_abs_error p90_abs_error fitted held_out bias kendall_tau coverage unpriced"
     assert set(data["groups"][0]) == {"system", "device", "metric", *scores.split()}
-    assert set(data["rows"][0]) >= {"id", "kernel", "measured", "predicted", "error", "low", "high"}
+    assert set(data["rows"][0]) >= {"id", "kernel", "measured", "predicted", "error", "low", "high", "fitted"}
     assert data["groups"][0]["kendall_tau"] is None
 
 

@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 
 from accel_models.gpu.evidence import Block, read
-from accel_models.gpu.fit_text import constants_text, fit_text
+from accel_models.gpu.fit_text import constants_text, fit_text, intervals_text
 from accel_models.gpu.fitted import FOLDER, constants
 from accel_models.gpu.fitting import fit
 from accel_models.gpu.heldout import score
-from accel_models.gpu.scores import lines
+from accel_models.gpu.interval_fit import coverage, fit_intervals
+from accel_models.gpu.scores import coverage_lines, lines
 from simsparse.measurements import csv_files
 
 EVIDENCE = Path("../shared/evidence/published")
@@ -32,9 +33,13 @@ def main(*arguments: str) -> None:
     if "--constants" in arguments:
         return
     scored = score(blocks, found)
-    print("\n".join(lines(scored)))
-    text = fit_text(found, scored, csv_files([folder])[0])
-    (FOLDER / "fit.toml").write_text(text, encoding="utf-8")
+    covered = coverage(scored, tuple(found.kernels))
+    print("\n".join([*lines(scored), *coverage_lines(covered)]))
+    for name, text in (
+        ("fit.toml", fit_text(found, scored, csv_files([folder])[0], covered)),
+        ("intervals.toml", intervals_text(fit_intervals(scored, tuple(found.kernels)))),
+    ):
+        (FOLDER / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from accel_models.gpu.fitted import CardConstants, Constants
 from accel_models.gpu.heldout import Scored
+from accel_models.gpu.interval_fit import Bools, Coverage
+from accel_models.gpu.intervals import Intervals
 from accel_models.gpu.scores import PARTS, left_out_cards, median_and_p90
 from accel_models.gpu.search import rounded
 
@@ -34,7 +38,7 @@ def constants_text(found: Constants) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path]) -> str:
+def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path], covered: Coverage) -> str:
     """`fit.toml`: rows, files and errors of a fit."""
     used = {row for each in scored for row in each.block.ids}
     lines = [
@@ -46,6 +50,7 @@ def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path]) 
     ]
     lines += ["", "[cards_left_out]"]
     lines += [f'"{name}" = {_pair(errors)}' for name, errors in left_out_cards(scored).items() if errors is not None]
+    lines += [*_coverage("shapes left out", covered.shapes), *_coverage("card left out", covered.cards)]
     lines += ["", "# SHA-256 of each file, the first 12 digits."]
     lines += ["[files]", *(f'"{path.name}" = "{_digest(path)}"' for path in files)]
     for kernel in found.kernels:
@@ -67,6 +72,27 @@ def _family(kernel: str, scored: Sequence[Scored]) -> Iterator[str]:
             errors = median_and_p90(getattr(part(each), what) for each in scored)
             if errors is not None:
                 yield f'"{what}, {name}" = {_pair(errors)}'
+
+
+def intervals_text(found: Intervals) -> str:
+    """`intervals.toml`."""
+    lines = [f"{WRITTEN}: bounds over predictions, [latency low, high, speedup low, high], as in", "# intervals.py."]
+    lines += ["# `seen` by regime: compute, memory, overhead."]
+    for kernel, family in found.families.items():
+        cards = ", ".join(f'{card} = "{generation}"' for card, generation in family.cards.items())
+        seen = ", ".join(str(list(row)) for row in family.seen)
+        lines += ["", f"[families.{kernel}]", f"cards = {{ {cards} }}", f"seen = [{seen}]"]
+        lines += [f"other = {list(family.other)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _coverage(name: str, covered: Mapping[str, Bools]) -> Iterator[str]:
+    """How many measurements lie in intervals made without them, of how many."""
+    every = np.concatenate(list(covered.values()))
+    yield from ("", f'["coverage, {name}"]', f"all = {{ n = {every.size}, inside = {rounded(float(every.mean()))!r} }}")
+    for kernel, inside in covered.items():
+        if inside.size:
+            yield f"{kernel} = {{ n = {inside.size}, inside = {rounded(float(inside.mean()))!r} }}"
 
 
 def spans(ids: Sequence[str]) -> list[str]:

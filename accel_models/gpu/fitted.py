@@ -7,7 +7,7 @@ family names in `free` are found by `python -m accel_models.gpu.fit`; the others
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -169,3 +169,18 @@ def peak_clock_hz(spec: GpuSpec) -> float:
 def constants() -> Constants:
     """The shipped constants."""
     return checked(Constants, read_toml(FOLDER / "kernels.toml"), where="GPU constants")
+
+
+@lru_cache(maxsize=1)
+def fitted_rows() -> frozenset[str]:
+    """Names of the rows that the shipped constants were fitted on, from `constants/fit.toml`."""
+    families = read_toml(FOLDER / "fit.toml")["families"].values()
+    return frozenset(row for family in families for text in family["ids"] for row in _names(text))
+
+
+def _names(text: str) -> Iterator[str]:
+    """`gpu24-0001..0003` as its three names."""
+    first, _, last = text.partition("..")
+    name, _, digits = first.rpartition("-")
+    for number in range(int(digits), int(last or digits) + 1):
+        yield f"{name}-{number:0{len(digits)}}"

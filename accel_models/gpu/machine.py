@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
-from accel_models.gpu.fitted import Constants, FamilyConstants, constants, peak_clock_hz
+from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
+from accel_models.gpu.intervals import REGIME_OF_TERM, intervals
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
@@ -164,10 +166,24 @@ class GpuMachine(KernelMachine):
         per_s = kernel.rate(problem) * self.card[Card.SM_COUNT] * self.card[Card.CLOCK_HZ]
         return bool(np.any(macs < per_s * limit_s))
 
+    @cached_property
+    def _intervals(self) -> Floats | None:
+        """Factors by kernel and regime; none for constants that are just being fitted."""
+        if self._constants is not constants():
+            return None
+        return intervals().table(self.name, self.spec.compute_capability.value, self.kernel_names)
+
+    @cached_property
+    def fitted_rows(self) -> frozenset[str]:
+        """Rows of measurements behind the constants of all cards."""
+        return fitted_rows()
+
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
-        """See `pricing.price`; the kernel is in the mapping already."""
-        del kernel
-        return price(problem, mapping, self.card, self._mac_j, self._peaks(problem))
+        """See `pricing.price`; the intervals are by kernel and by what bounds the call."""
+        prices = price(problem, mapping, self.card, self._mac_j, self._peaks(problem))
+        if self._intervals is None:
+            return prices
+        return replace(prices, interval=self._intervals[kernel, REGIME_OF_TERM[prices.bound]])
 
 
 def tile_text(mapping: Floats) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from accel_models.gpu.heldout import CUDA_CORES, Residuals, Scored
+from accel_models.gpu.interval_fit import Coverage
 from simsparse.plan import Floats
 
+MANY = 50  # rows of a family whose coverage is shown by itself
 # What is asked of cards left out, median and 90th percentile: speedups on tensor cores, on CUDA cores, and latency.
 ASKED = {"speedup, tensor cores": (0.12, 0.30), "speedup, CUDA cores": (0.30, 0.60), "latency": (0.18, 0.35)}
 
@@ -66,3 +68,11 @@ def _text(residuals: Residuals) -> str:
 
 def _pair(found: tuple[float, float] | None) -> str:
     return "-" if found is None else f"{found[0]:.1%} / {found[1]:.1%}"
+
+
+def coverage_lines(covered: Coverage) -> Iterator[str]:
+    """How many measurements lie in the 80 % intervals of folds they are not in."""
+    for name, parts in (("shapes", covered.shapes), ("cards", covered.cards)):
+        every = np.concatenate(list(parts.values()))
+        families = ", ".join(f"{kernel} {inside.mean():.0%}" for kernel, inside in parts.items() if inside.size >= MANY)
+        yield f"in 80 % intervals, {name} left out: {every.mean():.1%} of {every.size}; {families}"
