@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from simsparse.cli import app, main
 from simsparse.dataflow.bars import bar, shown_most
 
-LAYER = ["llama-2-7b", "--layer", "layers.0.mlp.up_proj"]
+LAYER = ["llama-2-7b", "--budget", "4000", "--layer", "layers.0.mlp.up_proj"]
 
 
 def printed(*arguments: str) -> str:
@@ -97,6 +97,16 @@ def test_map_keeps_to_its_constraints() -> None:
     # A design point is a --set away.
     wide = mapped("--dataflow", "native", "--set", "levels.LRF.fanout_x=32")
     assert wide["levels"][-1]["instances"] == 2048
+
+
+def test_the_table_of_one_run_says_what_each_level_does(evidence: Path) -> None:
+    text = printed("analyze", str(evidence / "sparseloop" / "cases.json"), "--case", "fig1/0.8/bitmask")
+    summary, accesses = text.split("\n\n")
+    assert summary.splitlines()[1].split()[0] == "fig1/0.8/bitmask"
+    cells = {tuple(line.split()[:2]): line.split()[2:] for line in accesses.splitlines()[1:]}
+    # A fifth of the reads of a bitmask's Buffer is gated, and none skipped.
+    assert cells["Buffer", "A"][1:6] == ["1.34", "M", "335,000", "0", "1.68"]
+    assert cells["Reg", "Z"][0] == "1"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from simsparse.commands.output import Report, emit, working
 from simsparse.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from simsparse.dataflow.analysis import Analysis
     from simsparse.dataflow.reference import Case
 
 
@@ -28,7 +31,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def dataflow() -> None:
-    """What loop nests move, take and burn on storage levels with sparse features."""
+    """What loop nests move, take and burn on storage levels with sparse features.
+
+    Designs are TOML files: shipped ones by name (stc, dstc, eyeriss, sparse-array ...), your own by path, or `import`
+    of Timeloop YAML. Every figure of one can be set: --set levels.SMEM.capacity_words=131072, formats and actions as
+    texts: --set 'levels.SMEM.formats.A=uop rle:4', --set 'levels.RF.actions=skip C on A B; gate B on A'.
+    """
 
 
 def analyze(
@@ -40,7 +48,10 @@ def analyze(
     form: FormatOption = None,
     output: Output = None,
 ) -> None:
-    """Counts, cycles and energy of described runs, with Sparseloop's rounding."""
+    """Counts, cycles and energy of described runs, with Sparseloop's rounding.
+
+    Of one run the table says what each level does to each tensor; JSON has every counter of every run.
+    """
     from pathlib import Path
 
     from simsparse.dataflow.reference import read_cases
@@ -60,7 +71,10 @@ def import_(
         str | None, typer.Option("-o", "--output", metavar="FILE", help="A design as TOML; else counts are written.")
     ] = None,
 ) -> None:
-    """Read a Timeloop or Sparseloop specification: write it as a design, or analyse its mapping."""
+    """Read a Timeloop or Sparseloop specification: write it as a design, or analyse its mapping.
+
+    What has no effect here is said on stderr; what would change counts and is not covered is an error.
+    """
     from pathlib import Path
 
     from simsparse.commands.output import write_files
@@ -87,6 +101,9 @@ def import_(
 def _report(runs: tuple[Case, ...]) -> Report:
     from dataclasses import asdict
 
+    from rich.console import Group
+    from rich.text import Text
+
     from simsparse.dataflow.counters import counters
     from simsparse.render import plain_table
     from simsparse.result import dumps
@@ -111,4 +128,29 @@ def _report(runs: tuple[Case, ...]) -> Report:
         ]
         return dumps({"cases": listed})
 
-    return Report(lambda: plain_table(summary), as_json, lambda: summary)
+    def as_table() -> RenderableType:
+        return (
+            Group(plain_table(summary), Text(""), _accesses(analyses[0][1])) if len(runs) == 1 else plain_table(summary)
+        )
+
+    return Report(as_table, as_json, lambda: summary)
+
+
+def _accesses(analysis: Analysis) -> RenderableType:
+    """What each level does to each tensor, per instance."""
+    from simsparse.dataflow._arrays import Count
+    from simsparse.render import plain, si, table
+
+    shown = (
+        Count.OCCUPANCY_MAX, Count.ACTUAL_READS, Count.GATED_READS, Count.SKIPPED_READS, Count.ACTUAL_FILLS,
+        Count.ACTUAL_UPDATES,
+    )  # fmt: skip
+    figures = ("words held", "reads", "gated", "skipped", "fills", "updates", "energy")
+    rows = []
+    for level in analysis.architecture.level_names:
+        for tensor in analysis.problem.names:
+            if analysis.stored(level, tensor):
+                energy_j = analysis.count(level, tensor, Count.ENERGY_PJ) * 1e-12
+                counts = [plain(analysis.count(level, tensor, which)) for which in shown]
+                rows.append((level, tensor, *counts, si(energy_j, "J")))
+    return table(("level", "tensor", *figures), rows, right=figures, gap=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsparse.commands.dataflow_options import (
+    Budget,
     Cores,
     Goal,
     Inputs,
@@ -56,6 +57,7 @@ def compare(
         str | None, typer.Option(metavar="NAME,…", help="Default: those of the design, and the textbook ones.")
     ] = None,
     objective: Goal = "latency",
+    budget: Budget = 200_000,
     phase: Phase = None,
     batch: Batch = 1,
     seq: Seq = None,
@@ -85,7 +87,9 @@ def compare(
     flows = chosen_flows(flows_on(design.spec), dataflows)
     op = read_layer(workload, layer, phase, batch, seq, context)
     with counting(f"mapping {op.name}") as watch:
-        choices = run(op, design, wanted, flows, goal, b_density=density, seed=seed, cores=cores, watch=watch)
+        choices = run(
+            op, design, wanted, flows, goal, b_density=density, budget=budget, seed=seed, cores=cores, watch=watch
+        )
     pictures = {}
     if plot is not None:
         from simsparse.dataflow.pictures import dataflow_bars

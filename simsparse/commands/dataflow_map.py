@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsparse.commands.dataflow_options import (
+    Budget,
     Cores,
     Goal,
     Inputs,
@@ -64,7 +65,7 @@ def map_(
         bool, typer.Option("--mean-occupancy", help="Tiles fit on average, not in the worst case.")
     ] = False,
     no_padding: Annotated[bool, typer.Option("--no-padding", help="Factors divide the dimensions.")] = False,
-    budget: Annotated[int, typer.Option(help="Mappings to evaluate where there are more.")] = 200_000,
+    budget: Budget = 200_000,
     phase: Phase = None,
     batch: Batch = 1,
     seq: Seq = None,

@@ -26,6 +26,7 @@ Goal = Annotated[
     typer.Option("--objective", metavar="GOAL", help="latency, energy, edp, or blend:W with a weight W of latency."),
 ]
 Inputs = Annotated[str, typer.Option(metavar="act:F", help="Fraction of the inputs that is zero, at random places.")]
+Budget = Annotated[int, typer.Option(help="Mappings to evaluate in each search where there are more.")]
 Cores = Annotated[int, typer.Option(help="Cores that evaluate mappings.")]
 
 

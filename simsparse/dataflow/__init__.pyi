@@ -17,6 +17,8 @@ from .architecture import Rank as Rank
 from .architecture import RankFormat as RankFormat
 from .architecture import Storage as Storage
 from .architecture import TensorFormat as TensorFormat
+from .comparison import Choice as Choice
+from .comparison import compare as compare
 from .dataflows import Dataflow as Dataflow
 from .dataflows import dataflow as dataflow
 from .density import DENSE as DENSE
@@ -33,9 +35,13 @@ from .mapping import Loop as Loop
 from .mapping import Mapping as Mapping
 from .objective import Constraints as Constraints
 from .objective import Objective as Objective
+from .pictures import dataflow_bars as dataflow_bars
+from .pictures import pareto_front as pareto_front
 from .problem import Operand as Operand
 from .problem import Problem as Problem
+from .reference import read_cases as read_cases
 from .rounding import Rounding as Rounding
 from .search import Found as Found
 from .search import Point as Point
 from .search import map as map
+from .timeloop import read_timeloop as read_timeloop
