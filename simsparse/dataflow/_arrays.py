@@ -131,6 +131,14 @@ class Total(IntEnum):
     WAIT_CYCLES = 12  # part of the cycles: levels load that cannot do so ahead
 
 
+class Detail(IntEnum):
+    """What is worked out of mappings."""
+
+    DENSE = 0  # costs where no tensor has a format and nothing is gated or skipped: actual accesses are all accesses
+    COSTS = 1
+    ALL = 2  # beside what costs depend on, what is only reported
+
+
 class TensorColumn(IntEnum):
     """Columns of the whole numbers of a tensor."""
 

@@ -7,12 +7,12 @@ from enum import IntEnum
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Count, Floats, Ints, LoopColumn, Row, Stored, Total
+from simsparse.dataflow._arrays import Count, Detail, Floats, Ints, LoopColumn, PlaceColumn, Row, Stored, Total
 from simsparse.dataflow._cost import evaluate
 from simsparse.dataflow._kernel import kernel
-from simsparse.dataflow._lanes import fill, new_counts, new_scratch
+from simsparse.dataflow._lanes import add, copy, fill, new_counts, new_scratch
 
-LANES = 128  # so many that calls cost little, so few that their arrays stay in the caches
+LANES = 256  # so many that calls cost little, so few that their arrays stay in the caches
 HAIR = 1e-9  # of the instances: rounding of doubles
 
 
@@ -40,41 +40,51 @@ def decode(loops: Ints, splits: Floats, picks: Ints, first: int, factors: Floats
 
 @kernel
 def judge(
-    stored: Ints, room: Floats, available: Floats, mean: int, counts: Floats, totals: Floats, held: Floats,
+    stored: Ints, room: Floats, available: Floats, column: int, counts: Floats, totals: Floats, held: Floats,
     excess: Floats,
 ) -> None:  # fmt: skip
-    """By how much mappings do not fit: into levels, and onto their instances."""
+    """By how much mappings do not fit: what `column` counts into levels, and onto their instances."""
     levels, n_tensors = stored.shape
-    column = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
-    used = totals[Total.INSTANCES_MAX]
-    for w in range(len(excess)):
-        excess[w] = max(0.0, used[w] / available[levels] - 1.0 - HAIR)
-    for level in range(levels):
-        fill(0.0, held)
-        used = counts[level, 0, Count.INSTANCES_MAX]  # the same for all tensors
+    fill(0.0, excess)
+    for level in range(levels + 1):
+        # Instances of a level are the same for all tensors.
+        used = totals[Total.INSTANCES_MAX] if level == levels else counts[level, 0, Count.INSTANCES_MAX]
+        most = available[level]
         for w in range(len(excess)):
-            excess[w] = max(excess[w], used[w] / available[level] - 1.0 - HAIR)
-        if math.isinf(room[level]):
+            excess[w] = max(excess[w], used[w] / most - 1.0 - HAIR)
+    for level in range(levels):
+        most = room[level]
+        if math.isinf(most):
             continue
+        fill(0.0, held)
         for t in range(n_tensors):
             if stored[level, t] == Stored.KEPT:
-                words = counts[level, t, column]
-                for w in range(len(excess)):
-                    held[w] += words[w]
+                add(counts[level, t, column], held)
         for w in range(len(excess)):
-            excess[w] = max(excess[w], held[w] / room[level] - 1.0 if held[w] > room[level] else 0.0)
+            excess[w] = max(excess[w], held[w] / most - 1.0)
 
 
 @kernel
-def note(available: Floats, first: int, totals: Floats, excess: Floats, outcomes: Floats) -> None:
+def note(instances: float, first: int, totals: Floats, excess: Floats, outcomes: Floats) -> None:
     """Note what is kept of mappings, from `first` on."""
-    cycles, energy = outcomes[Outcome.CYCLES], outcomes[Outcome.ENERGY_PJ]
-    unfit, busy = outcomes[Outcome.EXCESS], outcomes[Outcome.BUSY]
-    for w in range(min(len(excess), outcomes.shape[1] - first)):
-        cycles[first + w] = totals[Total.CYCLES, w]
-        energy[first + w] = totals[Total.ENERGY_PJ, w]
-        unfit[first + w] = excess[w]
-        busy[first + w] = totals[Total.ACTUAL, w] / (totals[Total.CYCLES, w] * available[len(available) - 1])
+    cycles, actual = totals[Total.CYCLES], totals[Total.ACTUAL]
+    last = min(first + len(excess), outcomes.shape[1])
+    busy = outcomes[Outcome.BUSY, first:last]
+    copy(cycles, outcomes[Outcome.CYCLES, first:last])
+    copy(totals[Total.ENERGY_PJ], outcomes[Outcome.ENERGY_PJ, first:last])
+    copy(excess, outcomes[Outcome.EXCESS, first:last])
+    for w in range(len(busy)):
+        busy[w] = actual[w] / (cycles[w] * instances)
+
+
+@kernel
+def is_dense(places: Ints, actions: Ints) -> bool:
+    """Whether no tensor has a format and nothing is gated or skipped."""
+    for level in range(places.shape[0]):
+        for t in range(places.shape[1]):
+            if places[level, t, PlaceColumn.N_RANKS] > 0:
+                return False
+    return len(actions) == 0
 
 
 @kernel
@@ -104,7 +114,11 @@ def evaluate_many(
     """
     levels, n_tensors = stored.shape
     ranks = kinds.shape[2]
-    lanes = min(LANES, picks.shape[1])
+    lanes = -(-picks.shape[1] // -(-picks.shape[1] // LANES))  # the last chunk is about as full as the others
+    detail = Detail.DENSE if is_dense(places, actions) else Detail.COSTS
+    column = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
+    if detail == Detail.DENSE:
+        column = Count.TILE
     factors = np.ones((len(loops), lanes))
     (
         frame, extents, step, outside, instances, delivered, boxes, fibers, spans, belows, own, ends, per_tensor, notes,
@@ -118,7 +132,7 @@ def evaluate_many(
             keys, answers, missing, n_missing,
             frame, extents, step, outside, instances, delivered, boxes, fibers, spans, belows, own, ends, per_tensor,
             notes, rank_words, rows, alone,
-            counts, metadata, metadata_max, by_level, totals, loops, factors, stored, 0,
+            counts, metadata, metadata_max, by_level, totals, loops, factors, stored, detail,
         )  # fmt: skip
-        judge(stored, room, available, mean, counts, totals, rows[Row.KEPT], rows[Row.DEAD])
-        note(available, first, totals, rows[Row.DEAD], outcomes)
+        judge(stored, room, available, column, counts, totals, rows[Row.KEPT], rows[Row.DEAD])
+        note(float(available[levels]), first, totals, rows[Row.DEAD], outcomes)

@@ -7,6 +7,7 @@ import math
 from simsparse.dataflow._actions import gate_and_skip
 from simsparse.dataflow._arrays import (
     Count,
+    Detail,
     Floats,
     FrameColumn,
     Ints,
@@ -21,7 +22,7 @@ from simsparse.dataflow._dense import dense_counts, survey
 from simsparse.dataflow._formats import compress
 from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._lane_skipping import skip_lanes, skip_positions
-from simsparse.dataflow._lanes import copy, fill, times
+from simsparse.dataflow._lanes import add, copy, fill, times
 from simsparse.dataflow._operations import compute_counts
 from simsparse.dataflow.rounding import down, up
 
@@ -38,6 +39,23 @@ def metadata_bits(
             if width > 0.0:
                 for w in range(len(out)):
                     out[w] += held[w] * width
+
+
+@kernel
+def dense_cost(store: Floats, level: int, first: int, busy: int, own: Floats) -> None:
+    """`storage_cost` of a tensor without metadata whose instances are always busy; `own` are its counts.
+
+    The columns `first` and the two after it hold reads, fills and updates, `busy` the instances.
+    """
+    block, charges = store[level, LevelColumn.BLOCK_WORDS], store[level, LevelColumn.CHARGES :]
+    read_pj, fill_pj, update_pj = charges[0] / block, charges[1] / block, charges[2] / block
+    reads, fills, updates, instances = own[first], own[first + 1], own[first + 2], own[busy]
+    energy, written = own[Count.ENERGY_PJ], own[Count.WRITE_WORDS]
+    for w in range(len(energy)):
+        energy[w] = (reads[w] * read_pj + fills[w] * fill_pj + updates[w] * update_pj) * instances[w]
+    copy(reads, own[Count.READ_WORDS])
+    for w in range(len(written)):
+        written[w] = fills[w] + updates[w]
 
 
 @kernel
@@ -68,9 +86,10 @@ def storage_cost(
             at = 3 * state + access
             moved, price = counts[level, t, Count.ACTUAL_READS + at], store[level, LevelColumn.CHARGES + at]
             carried = counts[level, t, Count.READ_WORDS if access == 0 else Count.WRITE_WORDS]
-            if block == 1.0 and rounding == 0:
+            if rounding == 0:
+                per_word = price / block
                 for w in range(len(energy)):
-                    energy[w] += moved[w] * price
+                    energy[w] += moved[w] * per_word
             else:
                 for w in range(len(energy)):
                     energy[w] += up(moved[w] / block, rounding) * price
@@ -98,8 +117,6 @@ def storage_cost(
     times(mean, energy)
     most, word_bits = counts[level, t, Count.INSTANCES_MAX], store[level, LevelColumn.WORD_BITS]
     read, write = counts[level, t, Count.READ_WORDS], counts[level, t, Count.WRITE_WORDS]
-    if states == 1 and ranks == 0 and rounding == 0 and (outer < 0 or places[outer, t, PlaceColumn.COMPRESSED] == 0):
-        return  # every instance is always busy
     if ranks == 0 and rounding == 0:
         for w in range(len(energy)):
             busy = mean[w] / most[w] if most[w] > 0.0 else 0.0
@@ -116,23 +133,34 @@ def storage_cost(
 
 @kernel
 def throttle(
-    read_rate: float, write_rate: float, level: int, rounding: int, rows: Floats, by_level: Floats, totals: Floats
-) -> None:
+    store: Floats, level: int, rounding: int, detail: Detail, rows: Floats, by_level: Floats, totals: Floats
+) -> None:  # fmt: skip
     """Cycles of a level for the words in `Row.READS` and `Row.WRITES`; the slowest level bounds the mapping."""
-    reads, writes = rows[Row.READS], rows[Row.WRITES]
+    read_rate, write_rate = store[level, LevelColumn.READ_RATE], store[level, LevelColumn.WRITE_RATE]
     compute, cycles, bound = totals[Total.COMPUTE_CYCLES], totals[Total.CYCLES], totals[Total.BOUND]
-    own, slowdown = by_level[level, 0], by_level[level, 1]
+    reads, writes, own, slowdown = rows[Row.READS], rows[Row.WRITES], by_level[level, 0], by_level[level, 1]
     for w in range(len(own)):
-        needed = max(reads[w] / read_rate, writes[w] / write_rate)
-        throttled = needed > compute[w]
-        slowdown[w] = compute[w] / needed if throttled and compute[w] > 0.0 else 1.0
-        own[w] = up(needed, rounding) if throttled else compute[w]
-        bound[w] = level if own[w] > cycles[w] else bound[w]
+        own[w] = max(reads[w] / read_rate, writes[w] / write_rate)
+    if detail == Detail.ALL:
+        for w in range(len(own)):
+            throttled = own[w] > compute[w]
+            slowdown[w] = compute[w] / own[w] if throttled and compute[w] > 0.0 else 1.0
+    if rounding != 0:
+        for w in range(len(own)):
+            own[w] = up(own[w], rounding) if own[w] > compute[w] else compute[w]
+    for w in range(len(own)):
+        own[w] = max(own[w], compute[w])
+    if detail == Detail.ALL:
+        for w in range(len(own)):
+            bound[w] = level if own[w] > cycles[w] else bound[w]
+    for w in range(len(own)):
         cycles[w] = max(own[w], cycles[w])
 
 
 @kernel
-def loads_alone(store: Floats, stored: Ints, rounding: int, rows: Floats, counts: Floats, alone: Floats) -> bool:
+def loads_alone(
+    store: Floats, stored: Ints, rounding: int, largest: int, rows: Floats, counts: Floats, alone: Floats
+) -> bool:  # fmt: skip
     """Note in `alone` the levels without room to load their next tiles ahead; room is kept for the fullest ones."""
     levels, n_tensors = stored.shape
     held = rows[Row.KEPT]
@@ -148,9 +176,7 @@ def loads_alone(store: Floats, stored: Ints, rounding: int, rows: Floats, counts
         fill(0.0, held)
         for t in range(n_tensors):
             if stored[level, t] == Stored.KEPT:
-                most = counts[level, t, Count.OCCUPANCY_MAX]
-                for w in range(len(held)):
-                    held[w] += most[w]
+                add(counts[level, t, largest], held)
         for w in range(len(held)):
             alone[level, w] = 1.0 if held[w] > ahead else 0.0
     return found
@@ -158,8 +184,8 @@ def loads_alone(store: Floats, stored: Ints, rounding: int, rows: Floats, counts
 
 @kernel
 def wait(
-    store: Floats, stored: Ints, output: int, level: int, frame: Ints, rows: Floats, counts: Floats, alone: Floats,
-    totals: Floats,
+    store: Floats, stored: Ints, output: int, level: int, first: int, frame: Ints, rows: Floats, counts: Floats,
+    alone: Floats, totals: Floats,
 ) -> None:  # fmt: skip
     """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own.
 
@@ -172,7 +198,7 @@ def wait(
         if stored[level, t] != Stored.KEPT:
             continue
         outer, written = frame[level, FrameColumn.OUTER + t], counts[level, t, Count.WRITE_WORDS]
-        fills, updates = counts[level, t, Count.ACTUAL_FILLS], counts[level, t, Count.ACTUAL_UPDATES]
+        fills, updates = counts[level, t, first + 1], counts[level, t, first + 2]
         for w in range(len(filled)):
             arrived = 1.0
             if t == output and updates[w] > 0.0:
@@ -187,55 +213,58 @@ def wait(
 @kernel
 def price(
     store: Floats, places: Ints, rank_bits: Floats, actions: Ints, output: int, stored: Ints, rounding: int,
-    frame: Ints, rows: Floats, alone: Floats, counts: Floats, metadata: Floats, by_level: Floats, totals: Floats,
+    detail: Detail, frame: Ints, rows: Floats, alone: Floats, counts: Floats, metadata: Floats, by_level: Floats,
+    totals: Floats,
 ) -> None:  # fmt: skip
     """Energy of each level, cycles of each level, and what bounds the mapping."""
     levels, n_tensors = stored.shape
     states = 3 if len(actions) > 0 else 1
+    first, largest, busy = Count.ACTUAL_READS, Count.OCCUPANCY_MAX, Count.INSTANCES_MEAN
+    if detail == Detail.DENSE:
+        first, largest, busy = Count.READS, Count.TILE, Count.INSTANCES_MAX
     energy, reads, writes = totals[Total.ENERGY_PJ], rows[Row.READS], rows[Row.WRITES]
     copy(totals[Total.COMPUTE_ENERGY_PJ], energy)
     copy(totals[Total.COMPUTE_CYCLES], totals[Total.CYCLES])
     copy(totals[Total.COMPUTE_CYCLES], by_level[levels, 0])
     fill(1.0, by_level[levels, 1])
     fill(float(levels), totals[Total.BOUND])
-    waits = loads_alone(store, stored, rounding, rows, counts, alone)
+    waits = loads_alone(store, stored, rounding, largest, rows, counts, alone)
     for level in range(levels):
         fill(0.0, reads)
         fill(0.0, writes)
         for t in range(n_tensors):
-            own, read, write = (
-                counts[level, t, Count.ENERGY_PJ],
-                counts[level, t, Count.READ_WORDS],
-                counts[level, t, Count.WRITE_WORDS],
-            )
             if stored[level, t] == 0:
-                fill(0.0, own)
                 continue
-            storage_cost(store, places, rank_bits, states, output, level, t, rounding, frame, rows, counts, metadata)
-            for w in range(len(energy)):
-                energy[w] += own[w]
+            outer, child = frame[level, FrameColumn.OUTER + t], frame[level, FrameColumn.OUTER + n_tensors + t]
+            packed = outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0
+            if states == 1 and rounding == 0 and not packed and places[level, t, PlaceColumn.N_RANKS] == 0:
+                dense_cost(store, level, first, busy, counts[level, t])
+            else:
+                storage_cost(
+                    store, places, rank_bits, states, output, level, t, rounding, frame, rows, counts, metadata
+                )  # fmt: skip
+            add(counts[level, t, Count.ENERGY_PJ], energy)
+            read, write = counts[level, t, Count.READ_WORDS], counts[level, t, Count.WRITE_WORDS]
             if not waits:
-                for w in range(len(energy)):
-                    reads[w] += read[w]
-                    writes[w] += write[w]
+                add(read, reads)
+                add(write, writes)
                 continue
             # What is moved while all else waits does not take bandwidth beside it.
-            child = frame[level, FrameColumn.OUTER + n_tensors + t]
             for w in range(len(energy)):
                 reads[w] += read[w] if alone[child, w] == 0.0 else 0.0
                 writes[w] += write[w] if alone[level, w] == 0.0 else 0.0
-        rates = store[level, LevelColumn.READ_RATE], store[level, LevelColumn.WRITE_RATE]
-        throttle(rates[0], rates[1], level, rounding, rows, by_level, totals)
-    fill(0.0, totals[Total.WAIT_CYCLES])
-    for level in range(1, levels):
-        if waits:
-            wait(store, stored, output, level, frame, rows, counts, alone, totals)
+        throttle(store, level, rounding, detail, rows, by_level, totals)
     used, actual, cycles = totals[Total.UTILISATION], totals[Total.ACTUAL], totals[Total.CYCLES]
     instances, waited = totals[Total.INSTANCES_MAX], totals[Total.WAIT_CYCLES]
-    for w in range(len(used)):
-        cycles[w] += waited[w]
-        room = cycles[w] * instances[w]
-        used[w] = actual[w] / room if room > 0.0 else 0.0
+    if waits:
+        fill(0.0, waited)
+        for level in range(1, levels):
+            wait(store, stored, output, level, first, frame, rows, counts, alone, totals)
+        add(waited, cycles)
+    if detail == Detail.ALL:
+        for w in range(len(used)):
+            room = cycles[w] * instances[w]
+            used[w] = actual[w] / room if room > 0.0 else 0.0
 
 
 @kernel
@@ -247,22 +276,23 @@ def evaluate(
     fibers: Floats, spans: Floats, belows: Floats, own: Ints, ends: Ints, per_tensor: Floats, notes: Ints,
     ranks: Floats, rows: Floats, alone: Floats,
     counts: Floats, metadata: Floats, metadata_max: Floats, by_level: Floats, totals: Floats,
-    loops: Ints, factors: Floats, stored: Ints, report: int,
+    loops: Ints, factors: Floats, stored: Ints, detail: Detail,
 ) -> None:  # fmt: skip
     """Count and price mappings of one loop order; arguments: those of `Spec`, `Asked`, `Scratch`, `Counts`, `Nest`.
 
-    With a `report` of 0, what no cost depends on is left out.
+    How much of it, `detail` says: see `Detail`.
     """
     survey(loops, factors, stored, frame, extents, step, outside, instances)
     dense_counts(
-        tensors, words, axes, output, loops, factors, stored, rounding, report, frame, extents, step, outside,
+        tensors, words, axes, output, loops, factors, stored, rounding, detail, frame, extents, step, outside,
         instances, delivered, boxes, rows, counts,
     )  # fmt: skip
-    compress(
-        tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, output, loops, factors,
-        stored, rounding, report, frame, extents, boxes, own, ends, fibers, spans, belows, ranks, rows, counts,
-        metadata, metadata_max,
-    )  # fmt: skip
+    if detail != Detail.DENSE:
+        compress(
+            tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, output, loops,
+            factors, stored, rounding, detail, frame, extents, boxes, own, ends, fibers, spans, belows, ranks, rows,
+            counts, metadata, metadata_max,
+        )  # fmt: skip
     copy(instances[len(stored)], totals[Total.INSTANCES_MAX])
     copy(instances[len(stored)], totals[Total.INSTANCES_MEAN])
     notes[Note.PACKED] = 0
@@ -284,18 +314,6 @@ def evaluate(
         factors, stored, rounding, frame, outside, instances, boxes, per_tensor, notes, rows, totals,
     )  # fmt: skip
     price(
-        store,
-        places,
-        rank_bits,
-        actions,
-        output,
-        stored,
-        rounding,
-        frame,
-        rows,
-        alone,
-        counts,
-        metadata,
-        by_level,
-        totals,
-    )
+        store, places, rank_bits, actions, output, stored, rounding, detail, frame, rows, alone, counts, metadata,
+        by_level, totals,
+    )  # fmt: skip

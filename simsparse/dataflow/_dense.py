@@ -5,6 +5,7 @@ from __future__ import annotations
 from simsparse.dataflow._arrays import (
     Box,
     Count,
+    Detail,
     Floats,
     FrameColumn,
     Ints,
@@ -15,7 +16,7 @@ from simsparse.dataflow._arrays import (
     WordColumn,
 )
 from simsparse.dataflow._kernel import kernel
-from simsparse.dataflow._lanes import copy, copy_box, fill, fill_box, times
+from simsparse.dataflow._lanes import copy, copy_box, fill, fill_box, product, times
 from simsparse.dataflow.rounding import down
 
 
@@ -28,25 +29,34 @@ def survey(
     levels, n_tensors = stored.shape
     i = len(loops)
     frame[levels, FrameColumn.START] = frame[levels, FrameColumn.SPATIAL_START] = i
-    fill_box(1.0, extents[levels])
     for level in range(levels - 1, -1, -1):
-        copy_box(extents[level + 1], extents[level])
         frame[level, FrameColumn.SPATIAL_START] = i
+        met = 0  # dimensions that have a loop at this level
         while i > 0 and loops[i - 1, LoopColumn.LEVEL] == level:
             i -= 1
-            extent = extents[level, loops[i, LoopColumn.DIM]]
-            copy(extent, step[i])
-            times(factors[i], extent)
+            d = loops[i, LoopColumn.DIM]
+            extent = extents[level, d]
+            if met >> d & 1:
+                copy(extent, step[i])
+                times(factors[i], extent)
+            else:
+                copy(extents[level + 1, d], step[i])
+                product(extents[level + 1, d], factors[i], extent)
+            met |= 1 << d
             if loops[i, LoopColumn.KIND] != 0:
                 frame[level, FrameColumn.SPATIAL_START] = i
         frame[level, FrameColumn.START] = i
-    fill(1.0, outside[0])
-    fill(1.0, instances[0])
+        for d in range(extents.shape[1]):
+            if not met >> d & 1:
+                copy(extents[level + 1, d], extents[level, d])
     for level in range(levels):
         copy(instances[level], instances[level + 1])
         for i in range(frame[level, FrameColumn.START], frame[level + 1, FrameColumn.START]):
-            copy(outside[i], outside[i + 1])
-            times(factors[i], outside[i + 1] if loops[i, LoopColumn.KIND] == 0 else instances[level + 1])
+            if loops[i, LoopColumn.KIND] == 0:
+                product(outside[i], factors[i], outside[i + 1])
+            else:
+                copy(outside[i], outside[i + 1])
+                times(factors[i], instances[level + 1])
     for t in range(n_tensors):
         outer, inner = -1, levels
         for level in range(levels + 1):
@@ -78,14 +88,21 @@ def volume(tensors: Ints, axes: Ints, t: int, box: Floats, out: Floats) -> None:
                 out[w] *= axis_extent(axes, t, axis, box, w)
         return
     relevant = tensors[t, TensorColumn.RELEVANT]
-    first = True
+    before = -1  # the first relevant dimension, until there is a second one
+    met = 0
     for d in range(len(box)):
-        if relevant >> d & 1 and first:
-            copy(box[d], out)
-            first = False
-        elif relevant >> d & 1:
+        if not relevant >> d & 1:
+            continue
+        met += 1
+        if met == 1:
+            before = d
+        elif met == 2:
+            product(box[before], box[d], out)
+        else:
             times(box[d], out)
-    if first:
+    if met == 1:
+        copy(box[before], out)
+    elif met == 0:
         fill(1.0, out)
 
 
@@ -106,7 +123,9 @@ def delivery(
             if loops[i, LoopColumn.KIND] == 0 and relevant >> loops[i, LoopColumn.DIM] & 1:
                 factor, passes = factors[i], outside[i + 1]
                 for w in range(len(out)):
-                    out[w] = passes[w] if factor[w] > 1.0 else out[w]
+                    # Both are loaded whatever the factor is, so that lanes run together.
+                    before, after = out[w], passes[w]
+                    out[w] = after if factor[w] > 1.0 else before
         times(words, out)
         return
     fill_box(0.0, shift)
@@ -214,15 +233,18 @@ def partitions(
 @kernel
 def dense_counts(
     tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, factors: Floats, stored: Ints, rounding: int,
-    report: int, frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats,
+    detail: Detail, frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats,
     boxes: Floats, rows: Floats, counts: Floats,
 ) -> None:  # fmt: skip
-    """Tile, partition, instances, reads, fills, updates of every tensor at every level."""
+    """Tile, partition, instances, reads, fills, updates of every tensor at every level.
+
+    What does not occur in a loop order is 0 from the start.
+    """
     levels, n_tensors = stored.shape
     for t in range(n_tensors):
         for level in range(levels):
             volume(tensors, axes, t, extents[level], counts[level, t, Count.TILE])
-        if t == output or report != 0:
+        if t == output or detail == Detail.ALL:
             partitions(
                 tensors, words, axes, t, loops, factors, rounding, frame, extents, boxes[Box.BOX], rows[Row.VOLUME],
                 counts,
@@ -235,21 +257,13 @@ def dense_counts(
             )
             reads, reductions = counts[level, t, Count.READS], counts[level, t, Count.REDUCTIONS]
             copy(instances[level], counts[level, t, Count.INSTANCES_MAX])
-            copy(instances[level], counts[level, t, Count.INSTANCES_MEAN])
-            outer = frame[level, FrameColumn.OUTER + t]
-            if stored[level, t] == 0 or outer < 0:
-                fill(0.0, fills)
-            if stored[level, t] == 0 or t != output:
-                fill(0.0, updates)
-                fill(0.0, reductions)
             if stored[level, t] == 0:
-                fill(0.0, reads)
                 continue
             delivery(
                 tensors, axes, t, loops, factors, frame[level, FrameColumn.START], tile, extents[level], step, outside,
                 boxes[Box.SHIFT], delivered[level, t],
             )  # fmt: skip
-            if outer >= 0:
+            if frame[level, FrameColumn.OUTER + t] >= 0:
                 copy(delivered[level, t], fills)
             child = frame[level, FrameColumn.OUTER + n_tensors + t]
             moved = updates if t == output else reads

@@ -8,6 +8,7 @@ from simsparse.dataflow._arrays import (
     ActionColumn,
     Count,
     DensityKind,
+    Detail,
     Floats,
     FrameColumn,
     Ints,
@@ -43,8 +44,8 @@ def has_position(actions: Ints, level: int, t: int) -> bool:
 def mean_metadata(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, keys: Ints, answers: Floats,
     missing: Ints, n_missing: Ints, output: int, filled: bool, acts: bool, position: bool, rounding: int, level: int,
-    t: int,
-    fibers: Floats, spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats,
+    t: int, fibers: Floats, spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats,
+    metadata: Floats,
 ) -> None:  # fmt: skip
     """Metadata and payload words of each rank of all accesses; every pass over a tile moves them."""
     n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
@@ -173,7 +174,7 @@ def leave_zeros_out(
 def compress(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, actions: Ints, keys: Ints,
     answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, factors: Floats, stored: Ints,
-    rounding: int, report: int, frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats,
+    rounding: int, detail: Detail, frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats,
     spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats, metadata_max: Floats,
 ) -> None:  # fmt: skip
     """Occupancies, actual data accesses, and accesses to metadata, of every tensor at every level."""
@@ -184,6 +185,7 @@ def compress(
             if len(actions) > 0:
                 for column in range(Count.GATED_READS, Count.SKIPPED_UPDATES + 1):
                     fill(0.0, counts[level, t, column])
+            copy(counts[level, t, Count.INSTANCES_MAX], counts[level, t, Count.INSTANCES_MEAN])
             copy(counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MAX])
             copy(counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MEAN])
             for access in range(3):
@@ -210,9 +212,10 @@ def compress(
                 )  # fmt: skip
                 mean_metadata(
                     tensors, words, axes, odds, places, kinds, keys, answers, missing, n_missing, output, outer >= 0,
-                    len(actions) > 0, position, rounding, level, t, fibers, spans, belows, ranks, rows, counts, metadata,
+                    len(actions) > 0, position, rounding, level, t, fibers, spans, belows, ranks, rows, counts,
+                    metadata,
                 )  # fmt: skip
-                if report != 0:
+                if detail == Detail.ALL:
                     most_metadata(
                         tensors, axes, places, kinds, rounding, level, t, fibers, spans, belows, rows, counts,
                         metadata_max,

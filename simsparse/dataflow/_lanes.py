@@ -42,6 +42,20 @@ def fill_box(value: float, out: Floats) -> None:
 
 
 @kernel
+def product(a: Floats, b: Floats, out: Floats) -> None:
+    """Product of two rows, into a third."""
+    for w in range(len(out)):
+        out[w] = a[w] * b[w]
+
+
+@kernel
+def add(source: Floats, out: Floats) -> None:
+    """Add a row to another."""
+    for w in range(len(out)):
+        out[w] += source[w]
+
+
+@kernel
 def times(source: Floats, out: Floats) -> None:
     """Multiply a row by another."""
     for w in range(len(out)):
@@ -50,7 +64,7 @@ def times(source: Floats, out: Floats) -> None:
 
 @kernel
 def new_counts(levels: int, tensors: int, ranks: int, lanes: int) -> Counts:
-    """Room for results."""
+    """Room for results; rows that a loop order leaves alone stay 0."""
     return Counts(
         np.zeros((levels, tensors, N_COUNTS, lanes)),
         np.zeros((levels, tensors, ranks, 3, 3, 2, lanes)),
@@ -62,13 +76,13 @@ def new_counts(levels: int, tensors: int, ranks: int, lanes: int) -> Counts:
 
 @kernel
 def new_scratch(levels: int, tensors: int, dims: int, ranks: int, loops: int, lanes: int) -> Scratch:
-    """Work space for mappings of a number of loops."""
+    """Work space for mappings of a number of loops; outside all loops, and inside them, products are 1."""
     return Scratch(
         np.zeros((levels + 1, 2 + 2 * tensors), np.int64),
         np.ones((levels + 1, dims, lanes)),
         np.zeros((loops, lanes)),
-        np.zeros((loops + 1, lanes)),
-        np.zeros((levels + 1, lanes)),
+        np.ones((loops + 1, lanes)),
+        np.ones((levels + 1, lanes)),
         np.zeros((levels + 1, tensors, lanes)),
         np.zeros((N_BOXES, dims, lanes)),
         np.ones((levels, tensors, ranks, lanes)),

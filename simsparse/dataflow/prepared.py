@@ -15,6 +15,7 @@ from simsparse.dataflow._arrays import (
     ComputeColumn,
     Counts,
     DensityKind,
+    Detail,
     Floats,
     Ints,
     LevelColumn,
@@ -63,7 +64,7 @@ class Prepared:
         scratch, result = self.scratch(len(loops)), new_counts(levels, tensors, ranks, 1)
         while True:
             asked = self.asked()
-            _evaluate()(*self.spec, *asked, *scratch, *result, loops, factors, stored, 1)
+            _evaluate()(*self.spec, *asked, *scratch, *result, loops, factors, stored, Detail.ALL)
             if asked.n_missing[0] == 0:
                 return Counts(*(part[..., 0] for part in result))
             self.answers.add(asked.missing[: asked.n_missing[0]])
