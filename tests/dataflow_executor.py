@@ -2,316 +2,224 @@
 
 Slow and obvious on purpose; it shares no counting code with the analysis. A *delivery* is one word that a level hands
 to a child (or to the compute) for as long as the child holds it; children with the same tile share one. Every operation
-marks the deliveries that serve it, so that in the end each knows whether any operation needed it.
+marks the deliveries that serve it, so that in the end each knows whether any operation needed it. `dataflow_clock`
+runs the same walk step by step in time.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from dataflow_nest import Index, Nest, Word
+from dataflow_tree import Tree
 
-from simsparse.dataflow.architecture import ActionKind, Architecture, RankFormat, TensorFormat
-from simsparse.dataflow.mapping import LoopKind, Mapping
+from simsparse.dataflow.architecture import ActionKind, Architecture
+from simsparse.dataflow.mapping import Mapping
 from simsparse.dataflow.problem import Problem
 
-Word = tuple[int, ...]
-Point = dict[str, int]
+STATES = {ActionKind.GATING: "gated", ActionKind.SKIPPING: "skipped"}
 
 
 @dataclass(eq=False)
 class Delivery:
     """A word handed inwards, where it came from, and which tensors were nonzero in some operation it served."""
 
-    word: Word
+    time: int
     source: Delivery | None
-    nonzero: bool
-    sent: bool  # the tile it belongs to is not empty, or empty tiles are sent too
-    first: bool = False  # first time that this instance hands out the word
+    moves: bool  # stored at all, its tile is sent, and the instance is not left out
+    standing: Index  # of the loops over the tensor
+    first: bool  # first time that this instance hands out the word
+    metadata: Tree  # its share of the tile's
     met: set[str] = field(default_factory=set)
     dead: bool = False
 
 
+@dataclass(frozen=True)
+class Fill:
+    """A word that an instance of a level takes up."""
+
+    delivery: Delivery
+    moves: bool
+    metadata: Tree
+
+
 @dataclass
 class Seen:
-    """Totals over all instances of a level, by tensor."""
+    """Totals over all instances of a level, of one tensor; `words` take bandwidth, by access and time."""
 
-    reads: Counter[str] = field(default_factory=Counter)  # algorithmic, actual, gated, skipped
-    fills: Counter[str] = field(default_factory=Counter)
-    updates: Counter[str] = field(default_factory=Counter)
-    metadata_fills: dict[int, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by access, by state
+    metadata: dict[tuple[str, str], Tree] = field(default_factory=lambda: defaultdict(Tree))  # by access and state
+    words: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
+    fullest: int = 0
 
 
-class Executor:
-    """Runs one mapping; results are in `seen[level, tensor]` and `operations`."""
+@dataclass
+class Operation:
+    """One multiplication: when, in which instance, what served it, whether its lane is there, what is zero."""
+
+    time: int
+    place: Index
+    served: dict[str, Delivery]
+    there: bool
+    zeros: frozenset[str]
+
+
+class Executor(Nest):
+    """Runs one mapping; results are in `seen[level, tensor]`, `operations` and `busy` (operations of each instance)."""
 
     def __init__(
         self, problem: Problem, architecture: Architecture, mapping: Mapping, masks: dict[str, np.ndarray]
     ) -> None:
-        self.problem, self.architecture, self.mapping = problem, architecture, mapping
-        self.masks = masks
-        self.nest = [(level, loop) for level, part in enumerate(mapping.levels) for loop in part.loops]
-        self.levels = len(mapping.levels)
-        self.seen: dict[tuple[str, str], Seen] = defaultdict(Seen)
+        super().__init__(problem, architecture, mapping, masks)
+        self.seen: dict[tuple[int, str], Seen] = defaultdict(Seen)
         self.operations: Counter[str] = Counter()
+        self.busy: Counter[Index] = Counter()
         self.deliveries: dict[tuple[int, str], list[Delivery]] = defaultdict(list)
-        self.fills: dict[tuple[int, str], list[tuple[Delivery, bool, bool]]] = defaultdict(list)
-        self.done: list[tuple[dict[str, Delivery], dict[str, bool]]] = []
-        self._walk()
+        self.fills: dict[tuple[int, str], list[Fill]] = defaultdict(list)
+        self.done: list[Operation] = []
+        self._held: dict[tuple[int, str, Index], tuple[Index, frozenset[Word]]] = {}
+        self._open: dict[tuple[object, ...], Delivery] = {}
+        self._handed: set[tuple[object, ...]] = set()
+        self.shares: set[tuple[int, str]] = set()  # where tiles that overlap share words, in time or space
+        self.steps_in_time = 0
+        for time in itertools.product(*(range(self.nest[i][1].factor) for i in self.temporal)):
+            self._fresh: dict[tuple[object, ...], Delivery] = {}
+            self._streamed: set[tuple[object, ...]] = set()
+            for place in itertools.product(*(range(self.nest[i][1].factor) for i in self.spatial)):
+                self._operate(self.index(time, place), place)
+            # Everything that an instance in time works on serves all that share a delivery.
+            self.steps_in_time += 1
         self._judge()
-
-    # Geometry, by plain enumeration.
-
-    def _steps(self) -> list[int]:
-        steps, inner = [0] * len(self.nest), defaultdict(lambda: 1)
-        for i in range(len(self.nest) - 1, -1, -1):
-            loop = self.nest[i][1]
-            steps[i] = inner[loop.dim]
-            inner[loop.dim] *= loop.factor
-        return steps
-
-    def _words(self, tensor: str, points: list[Point]) -> frozenset[Word]:
-        axes = self.problem.tensor(tensor).axes
-        spans = [
-            range(
-                min(sum(c * p[d] for d, c in axis) for p in points),
-                max(sum(c * p[d] for d, c in axis) for p in points) + 1,
-            )
-            for axis in axes
-        ]
-        return frozenset(itertools.product(*spans))
-
-    def _word(self, tensor: str, point: Point) -> Word:
-        return tuple(sum(c * point[d] for d, c in axis) for axis in self.problem.tensor(tensor).axes)
-
-    def _tile(self, tensor: str, level: int, index: tuple[int, ...]) -> frozenset[Word]:
-        """Words under the loops of a level and inside, the outer loops standing at `index`."""
-        lows, highs = dict.fromkeys(self.problem.dim_names, 0), dict.fromkeys(self.problem.dim_names, 0)
-        for i, (at, loop) in enumerate(self.nest):
-            here = index[i] if at < level else 0
-            lows[loop.dim] += here * self.steps[i]
-            highs[loop.dim] += (here if at < level else loop.factor - 1) * self.steps[i]
-        return self._words(tensor, [lows, highs])
-
-    def _keeps(self, tensor: str) -> list[int]:
-        return [level for level, part in enumerate(self.mapping.levels) if tensor in part.keep]
 
     # The walk.
 
-    def _walk(self) -> None:
-        self.steps = self._steps()
-        temporal = [i for i, (_, loop) in enumerate(self.nest) if loop.kind is LoopKind.TEMPORAL]
-        spatial = [i for i, (_, loop) in enumerate(self.nest) if loop.kind is not LoopKind.TEMPORAL]
-        held: dict[tuple[int, str, tuple[int, ...]], frozenset[Word]] = {}
-        open_: dict[tuple[int, str, tuple[int, ...], object, Word], Delivery] = {}
-        handed: set[tuple[int, str, tuple[int, ...], Word]] = set()
-        tiles: dict[tuple[str, int, tuple[int, ...]], frozenset[Word]] = {}
-        for time in itertools.product(*(range(self.nest[i][1].factor) for i in temporal)):
-            fresh: dict[tuple[int, str, tuple[int, ...], object, Word], Delivery] = {}
-            for place in itertools.product(*(range(self.nest[i][1].factor) for i in spatial)):
-                index = [0] * len(self.nest)
-                for i, value in zip(temporal + spatial, time + place, strict=True):
-                    index[i] = value
-                point = dict.fromkeys(self.problem.dim_names, 0)
-                for i, (_, loop) in enumerate(self.nest):
-                    point[loop.dim] += index[i] * self.steps[i]
-                serving: dict[str, list[Delivery]] = defaultdict(list)
-                for tensor in self.problem.names:
-                    keeps = self._keeps(tensor)
-                    word = self._word(tensor, point)
-                    source: Delivery | None = None
-                    for parent, child in zip(keeps, [*keeps[1:], self.levels], strict=True):
-                        at = tuple(index[i] for i in spatial if self.nest[i][0] < parent)
-                        group = self._group(tensor, parent, child, index, spatial)
-                        inside = tuple(index[i] for i in spatial if self.nest[i][0] < child)
-                        if child < self.levels:
-                            key = (
-                                tensor,
-                                child,
-                                tuple(index[i] if self.nest[i][0] < child else 0 for i in range(len(index))),
-                            )
-                            if key not in tiles:
-                                tiles[key] = self._tile(tensor, child, key[2])
-                            new = tiles[key] - held.get((child, tensor, inside), frozenset())
-                            held[child, tensor, inside] = tiles[key]
-                        else:
-                            new = frozenset([word])
-                        for got in new:
-                            slot = (parent, tensor, at, group, got)
-                            if slot not in fresh:
-                                above = (
-                                    source
-                                    if got == word
-                                    else self._open(open_, parent, tensor, keeps, index, spatial, got)
-                                )
-                                fresh[slot] = self._deliver(parent, tensor, at, got, above, index, handed)
-                                open_[slot] = fresh[slot]
-                            if child < self.levels:
-                                sent = self._sent(tensor, child, tiles[key])
-                                self.fills[child, tensor].append((fresh[slot], bool(self._nonzero(tensor, got)), sent))
-                        if new and child < self.levels:
-                            self._fill_metadata(child, tensor, tiles[key], index)
-                        source = open_[parent, tensor, at, group, word]
-                        serving[tensor].append(source)
-                values = {name: self._nonzero(name, self._word(name, point)) for name in self.problem.names}
-                for served in serving.values():
-                    for delivery in served:
-                        delivery.met.update(name for name, value in values.items() if value)
-                self.done.append(({name: served[-1] for name, served in serving.items()}, values))
+    def _operate(self, index: Index, place: Index) -> None:
+        """One operation, and what has to be handed inwards for it."""
+        serving: dict[str, list[Delivery]] = {name: self._hand_down(name, index) for name in self.problem.names}
+        zeros = frozenset(name for name in self.problem.names if not self.nonzero(name, self.word(name, index)))
+        for served in itertools.chain(*serving.values()):
+            served.met |= set(self.problem.names) - zeros
+        innermost = {name: served[-1] for name, served in serving.items()}
+        self.done.append(Operation(self.steps_in_time, place, innermost, self.there(self.levels, index), zeros))
 
-    def _open(
-        self, open_: dict[tuple[int, str, tuple[int, ...], object, Word], Delivery], parent: int, tensor: str,
-        keeps: list[int], index: list[int], spatial: list[int], word: Word,
-    ) -> Delivery | None:  # fmt: skip
-        """The delivery that brought a word into `parent`."""
-        where = keeps.index(parent)
-        if where == 0:
-            return None
-        outer = keeps[where - 1]
-        at = tuple(index[i] for i in spatial if self.nest[i][0] < outer)
-        return open_[outer, tensor, at, self._group(tensor, outer, parent, index, spatial), word]
+    def _hand_down(self, tensor: str, index: Index) -> list[Delivery]:
+        """The deliveries of the word that an operation needs, outermost first; new ones are made where needed."""
+        keeps, word, serving = self.keeps(tensor), self.word(tensor, index), []
+        self._note_fullest(0, tensor, index)
+        for parent, child in zip(keeps, [*keeps[1:], self.levels], strict=True):
+            if child < self.levels:
+                tile = self.tile(tensor, child, index)
+                inside = (child, tensor, self.place(child, index))
+                stood, before = self._held.get(inside, ((), frozenset()))
+                new = tile - before
+                standing = self.standing(tensor, child, index)
+                if before & tile and stood != standing:
+                    self.shares |= {(parent, tensor), (child, tensor)}
+                self._held[inside] = standing, tile
+                self._note_fullest(child, tensor, index)
+            else:
+                new = frozenset([word])
+            group = (parent, tensor, self.place(parent, index), self.offsets(tensor, parent, child, index))
+            for got in new:
+                if (*group, got) not in self._fresh:
+                    delivery = self._deliver(parent, child, tensor, got, index)
+                    self._fresh[(*group, got)] = self._open[(*group, got)] = delivery
+                elif self._fresh[(*group, got)].standing != self.standing(tensor, child, index):
+                    self.shares.add((parent, tensor))
+                self._arrive(tensor, parent, child, self._fresh[(*group, got)], got, index)
+            serving.append(self._open[(*group, word)])
+        return serving
 
-    def _group(self, tensor: str, parent: int, child: int, index: list[int], spatial: list[int]) -> object:
-        """Children whose tiles stand at the same offsets, level by level, share a delivery."""
-        offsets = []
-        for level in range(parent, child):
-            for axis in self.problem.tensor(tensor).axes:
-                moved = 0
-                for i in spatial:
-                    if self.nest[i][0] == level:
-                        moved += sum(c * index[i] * self.steps[i] for d, c in axis if d == self.nest[i][1].dim)
-                offsets.append(moved)
-        return tuple(offsets)
-
-    def _nonzero(self, tensor: str, word: Word) -> bool:
-        return bool(self.masks[tensor][word]) if tensor in self.masks else True
-
-    def _format(self, level: int, tensor: str) -> TensorFormat | None:
-        return self.architecture.levels[level].formats.get(tensor)
-
-    def _compressed(self, level: int, tensor: str) -> bool:
-        layout = self._format(level, tensor)
-        return layout is not None and layout.compressed
-
-    def _sent(self, tensor: str, level: int, tile: frozenset[Word]) -> bool:
-        outer = [keep for keep in self._keeps(tensor) if keep < level]
-        if not outer or not self._compressed(outer[-1], tensor):
-            return True
-        return any(self._nonzero(tensor, word) for word in tile)
-
-    def _deliver(
-        self, level: int, tensor: str, at: tuple[int, ...], word: Word, source: Delivery | None, index: list[int],
-        handed: set[tuple[int, str, tuple[int, ...], Word]],
-    ) -> Delivery:  # fmt: skip
-        tile = self._tile(tensor, level, tuple(index))
-        delivery = Delivery(word, source, self._nonzero(tensor, word), self._sent(tensor, level, tile))
-        delivery.first = (level, tensor, at, word) not in handed
-        handed.add((level, tensor, at, word))
+    def _deliver(self, level: int, child: int, tensor: str, word: Word, index: Index) -> Delivery:
+        keeps = self.keeps(tensor)
+        source = None
+        if level != keeps[0]:
+            outer = keeps[keeps.index(level) - 1]
+            above = (outer, tensor, self.place(outer, index), self.offsets(tensor, outer, level, index), word)
+            source = self._open[above]
+        stored = self.nonzero(tensor, word) or not self.compressed(level, tensor)
+        moves = stored and self.sent(tensor, level, index) and self.there(level, index)
+        slot = (level, tensor, self.place(level, index), word)
+        share = self.metadata(level, tensor, index) if self.there(level, index) else Tree()
+        standing = self.standing(tensor, child, index)
+        delivery = Delivery(self.steps_in_time, source, moves, standing, slot not in self._handed, share)
+        self._handed.add(slot)
         self.deliveries[level, tensor].append(delivery)
         return delivery
 
-    # Metadata of a tile that arrives: the fiber tree, rank by rank; of plain tensors whose tile has no halo.
+    def _arrive(self, tensor: str, parent: int, child: int, delivery: Delivery, word: Word, index: Index) -> None:
+        """A word comes to a child; levels between that stream the tensor see it pass, once for equal tiles."""
+        if child < self.levels:
+            stored = self.nonzero(tensor, word) or not self.compressed(child, tensor)
+            moves = stored and self.sent(tensor, child, index) and self.there(child, index)
+            share = self.metadata(child, tensor, index) if self.there(child, index) else Tree()
+            self.fills[child, tensor].append(Fill(delivery, moves, share))
+        for level in range(parent + 1, child):
+            if tensor in self.mapping.levels[level].streamed:
+                slot = (level, self.place(level, index), self.offsets(tensor, level, child, index), tensor, word)
+                if slot not in self._streamed:
+                    self._streamed.add(slot)
+                    passing = replace(delivery, source=delivery, moves=True, metadata=Tree(), met=set())
+                    self.deliveries[level, tensor].append(passing)
+                    self.fills[level, tensor].append(Fill(passing, True, Tree()))
 
-    def _fill_metadata(self, level: int, tensor: str, tile: frozenset[Word], index: list[int]) -> None:
-        layout = self._format(level, tensor)
-        if layout is None:
-            return
-        for rank, (metadata, payload) in enumerate(self.tree(level, tensor, layout, index)):
-            total = self.seen[self.architecture.level_names[level], tensor].metadata_fills[rank]
-            total[0] += metadata
-            total[1] += payload
-
-    def tree(self, level: int, tensor: str, layout: TensorFormat, index: list[int]) -> list[tuple[float, float]]:
-        """Metadata and payloads of each rank (0 innermost), each being one loop over the tensor, inner ones first."""
-        dims = self.problem.tensor(tensor).dims
-        loops = [i for i, (at, loop) in enumerate(self.nest) if at >= level and loop.dim in dims and loop.factor > 1]
-        ranks = list(reversed(layout.ranks))
-        groups = [[loops[len(loops) - 1 - r]] if r < len(loops) else [] for r in range(len(ranks))]
-        if len(loops) > len(ranks):
-            groups[-1] = loops[: len(loops) - len(ranks) + 1]
-        base = dict.fromkeys(self.problem.dim_names, 0)
-        for i, (at, loop) in enumerate(self.nest):
-            if at < level:
-                base[loop.dim] += index[i] * self.steps[i]
-        out = [(0.0, 0.0)] * len(ranks)
-        innermost = None
-        for r in range(len(ranks) - 1, -1, -1):
-            if not groups[r] and r > 0:
-                continue
-            innermost = r
-            outer = [i for higher in range(len(ranks) - 1, r, -1) for i in groups[higher]]
-            below = [i for lower in range(r) for i in groups[lower]]
-            full = occupied = 0
-            for up in itertools.product(*(range(self.nest[i][1].factor) for i in outer)):
-                children = 0
-                for own in itertools.product(*(range(self.nest[i][1].factor) for i in groups[r])):
-                    hit = False
-                    for down in itertools.product(*(range(self.nest[i][1].factor) for i in below)):
-                        point = dict(base)
-                        for i, value in zip([*outer, *groups[r], *below], [*up, *own, *down], strict=True):
-                            point[self.nest[i][1].dim] += value * self.steps[i]
-                        hit = hit or self._nonzero(tensor, self._word(tensor, point))
-                    children += hit
-                if children:
-                    full += 1
-                    occupied += children
-            shape = int(np.prod([self.nest[i][1].factor for i in groups[r]], dtype=int))
-            if ranks[r].format is RankFormat.UNCOMPRESSED:
-                out[r] = (0.0, float(full * (shape + 1)))
-            elif ranks[r].format is RankFormat.BITMASK:
-                out[r] = (float(full * shape), float(occupied))
-            else:
-                out[r] = (float(occupied), float(occupied))
-        if innermost is not None:
-            out[innermost] = (out[innermost][0], 0.0)
-        return out
+    def _note_fullest(self, level: int, tensor: str, index: Index) -> None:
+        tile = self.tile(tensor, level, index)
+        kept = sum(self.nonzero(tensor, word) for word in tile) if self.compressed(level, tensor) else len(tile)
+        self.seen[level, tensor].fullest = max(self.seen[level, tensor].fullest, kept)
 
     # In the end: what was needed?
 
-    def _own(self, level: int, tensor: str) -> tuple[ActionKind, frozenset[str]] | None:
-        for action in self.architecture.levels[level].actions:
-            for option in action.options:
-                if option.target == tensor and action.kind in (ActionKind.GATING, ActionKind.SKIPPING):
-                    return action.kind, frozenset(option.on)
-        return None
-
     def _judge(self) -> None:
-        for tensor in self.problem.names:
-            for level in self._keeps(tensor):
-                own = self._own(level, tensor)
-                compressed = self._compressed(level, tensor)
-                seen = self.seen[self.architecture.level_names[level], tensor]
+        for (level, tensor), deliveries in sorted(self.deliveries.items()):
+            own = self.own(level, tensor)
+            for delivery in deliveries:
+                lost = delivery.source is not None and delivery.source.dead
+                delivery.dead = lost or (own is not None and not own[1] <= delivery.met)
+                saved = "actual" if own is None or not delivery.dead else STATES[own[0]]
                 output = tensor == self.problem.output
-                for delivery in self.deliveries[level, tensor]:
-                    lost = delivery.source is not None and delivery.source.dead
-                    delivery.dead = lost or (own is not None and not own[1] <= delivery.met)
-                    counted = [seen.updates] + ([seen.reads] if not delivery.first else []) if output else [seen.reads]
-                    for counter in counted:
-                        counter["algorithmic"] += 1
-                        if (compressed and not delivery.nonzero) or not delivery.sent or lost:
-                            continue
-                        saved = own is not None and delivery.dead
-                        counter[("gated" if own[0] is ActionKind.GATING else "skipped") if saved else "actual"] += 1
-                for delivery, nonzero, sent in self.fills[level, tensor]:
-                    seen.fills["algorithmic"] += 1
-                    if (nonzero or not compressed) and sent and not delivery.dead:
-                        seen.fills["actual"] += 1
-        compute = self.architecture.compute
-        inputs = [name for name in self.problem.names if name != self.problem.output]
-        told = [name for name in inputs if self._compressed(self._keeps(name)[-1], name)]
-        for served, values in self.done:
-            zeros = [name for name in inputs if not values[name]]
-            both_absent = len(told) == len(inputs) == len(zeros) and not self._any_own(inputs)
-            if both_absent or any(served[name].dead for name in inputs):
-                self.operations["never"] += 1
-            elif zeros and compute.skipping and told:
-                self.operations["skipped"] += 1
-            elif zeros and compute.gating:
-                self.operations["gated"] += 1
-            else:
-                self.operations["actual"] += 1
+                accesses = ["updates"] + ([] if delivery.first else ["reads"]) if output else ["reads"]
+                for access in accesses:
+                    self._count(level, tensor, access, delivery.time, saved, delivery.moves, lost, delivery.metadata)
+            for fill in self.fills[level, tensor]:
+                lost = fill.delivery.dead
+                self._count(level, tensor, "fills", fill.delivery.time, "actual", fill.moves, lost, fill.metadata)
+        for operation in self.done:
+            self.operations[self._kind(operation)] += 1
+            self.busy[operation.place] += self.takes_cycle(operation)
 
-    def _any_own(self, inputs: list[str]) -> bool:
-        return any(self._own(level, name) for name in inputs for level in self._keeps(name))
+    def _count(
+        self, level: int, tensor: str, access: str, time: int, state: str, moves: bool, lost: bool, metadata: Tree
+    ) -> None:
+        """Note an access, and the metadata that it reads or writes along; gated ones take their time, too."""
+        seen = self.seen[level, tensor]
+        seen.counts[access]["algorithmic"] += 1
+        if lost:
+            return
+        seen.counts[access][state] += moves
+        seen.metadata[access, state] += metadata
+        if state != "skipped":
+            layout, storage = self.layout(level, tensor), self.architecture.levels[level]
+            bits = metadata.bits(layout) if layout else 0.0
+            seen.words[access][time] += moves + bits / storage.word_bits
+
+    def takes_cycle(self, operation: Operation) -> bool:
+        """Gated operations do, skipped ones do not."""
+        return self._kind(operation) in ("actual", "gated")
+
+    def _kind(self, operation: Operation) -> str:
+        inputs = [name for name in self.problem.names if name != self.problem.output]
+        told = [name for name in inputs if self.compressed(self.keeps(name)[-1], name)]
+        zeros = operation.zeros & set(inputs)
+        deciding = any(self.own(level, name) for name in inputs for level in self.keeps(name)) or self.packed
+        both_absent = len(told) == len(inputs) == len(zeros) and not deciding
+        if both_absent or not operation.there or any(operation.served[name].dead for name in inputs):
+            return "never"
+        if self.packed & zeros & set(told):
+            return "never"
+        if zeros and self.architecture.compute.skipping and told:
+            return "skipped"
+        return "gated" if zeros and self.architecture.compute.gating else "actual"
