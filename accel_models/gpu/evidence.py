@@ -7,6 +7,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ class Block:
         }
         return replace(self, ids=ids, **rows)
 
+    @cached_property
     def weights(self) -> Floats:
         """Every distinct problem has the same weight, and a card weight by the root of their number."""
         _, inverse, counts = np.unique(self.problem, axis=0, return_inverse=True, return_counts=True)

@@ -22,7 +22,7 @@ from simsparse.plan import Floats
 # Dense kernels tell what a card reaches; constants of a family or card are fitted on that many rows at least.
 DENSE = ("cublas", "cublas-simt")
 FEWEST = 8
-ROUNDS = 3
+ROUNDS = 2
 # What moving a card's constant from where it stands for most by a factor of e costs, so that it needs a reason.
 OF_CARD = CardConstants.model_fields
 RELUCTANCE = {"clock_fraction": 0.0, "dram_fraction": 0.05, "l2_fraction": 0.05}
@@ -54,7 +54,7 @@ def loss(blocks: Sequence[Block], constants: Constants) -> float:
     total = weight = 0.0
     for block in blocks:
         off = np.abs(np.log(predicted(block, constants) / block.measured))
-        weights = block.weights()
+        weights = block.weights
         total += float(weights @ np.maximum(off - block.noise, 0.0))
         weight += float(weights.sum())
     return total / weight
@@ -121,6 +121,8 @@ def _with_means(constants: Constants) -> Constants:
     fitted = {name: card for name, card in constants.cards.items() if name not in KINDS}
     for kind in KINDS:
         alike = [card for name, card in fitted.items() if kind_of(spec_of(name)) == kind] or list(fitted.values())
+        if not alike:
+            continue
         mean = {name: rounded(float(np.mean([getattr(card, name) for card in alike]))) for name in OF_CARD}
         constants = constants.with_card(kind, CardConstants(**mean))
     return constants

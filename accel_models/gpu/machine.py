@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -133,19 +133,6 @@ class GpuMachine(KernelMachine):
             row[column] = value
         return row
 
-    @cached_property
-    def _mac_j(self) -> Floats:
-        node, table = self.spec.process_nm.value, energy_table()
-
-        def mac_j(name: str, bits: int) -> float:
-            return table.mac_j(name, max(bits, 32) if name in ("fp32", "fp64") else bits, node)
-
-        def lane_mac_j(name: str) -> float:
-            return table.core_mac_j(name, 32, node, InstructionKind.GPU_LANE, 2.0 if name in ("fp16", "bf16") else 1.0)
-
-        tensor = [[mac_j(name, bits) for name in COMPUTE_TYPES] for bits in (32, 16)]
-        return np.array([*tensor, [lane_mac_j(name) for name in COMPUTE_TYPES]])
-
     def _peaks(self, problem: Floats) -> Floats:
         per_clock = np.maximum(self._rates.tensor(problem), self._rates.simt(problem))
         return np.asarray(per_clock * self.spec.sm_count.value * max(self.clock_hz, self.spec.boost_clock_hz.value))
@@ -162,6 +149,8 @@ class GpuMachine(KernelMachine):
 
     def _can_win(self, kernel: ProductKernel, problem: Floats, limit_s: Floats) -> bool:
         """Whether the multiplications of any row could be done within its limit, on all SMs at the peak rate."""
+        if np.isinf(limit_s).any():
+            return True
         macs = np.prod(problem[:, [ProblemColumn.BATCH, ProblemColumn.M, ProblemColumn.N, ProblemColumn.K]], axis=1)
         per_s = kernel.rate(problem) * self.card[Card.SM_COUNT] * self.card[Card.CLOCK_HZ]
         return bool(np.any(macs < per_s * limit_s))
@@ -180,10 +169,26 @@ class GpuMachine(KernelMachine):
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """See `pricing.price`; the intervals are by kernel and by what bounds the call."""
-        prices = price(problem, mapping, self.card, self._mac_j, self._peaks(problem))
+        prices = price(problem, mapping, self.card, _mac_j(self.spec.process_nm.value), self._peaks(problem))
         if self._intervals is None:
             return prices
         return replace(prices, interval=self._intervals[kernel, REGIME_OF_TERM[prices.bound]])
+
+
+@lru_cache
+def _mac_j(node_nm: float) -> Floats:
+    """Energy of a multiply-accumulate by unit and type, see `pricing.price`."""
+    table = energy_table()
+
+    def mac_j(name: str, bits: int) -> float:
+        return table.mac_j(name, max(bits, 32) if name in ("fp32", "fp64") else bits, node_nm)
+
+    def lane_mac_j(name: str) -> float:
+        packed = 2.0 if name in ("fp16", "bf16") else 1.0
+        return table.core_mac_j(name, 32, node_nm, InstructionKind.GPU_LANE, packed)
+
+    tensor = [[mac_j(name, bits) for name in COMPUTE_TYPES] for bits in (32, 16)]
+    return np.array([*tensor, [lane_mac_j(name) for name in COMPUTE_TYPES]])
 
 
 def tile_text(mapping: Floats) -> str:

@@ -6,14 +6,16 @@ There is no randomness: the same function gives the same point.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 
 from accel_models.gpu.fitted import Search
 
 Point = Mapping[str, float]
-STARTS, KEPT = 24, 2
-FIRST_STEP, LAST_STEP = 0.12, 0.002  # of the logarithm of each number's range
+Unit = np.ndarray[tuple[int], np.dtype[np.float64]]
+STARTS, KEPT = 16, 2
+FIRST_STEP, LAST_STEP = 0.12, 0.003  # of the logarithm of each number's range
 PRIMES = (2, 3, 5, 7, 11, 13)
 
 
@@ -32,10 +34,14 @@ def minimise(loss: Callable[[Point], float], box: Mapping[str, Search]) -> dict[
     low = np.log([box[name].low for name in names])
     span = np.log([box[name].high for name in names]) - low
 
-    def at(unit: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[str, float]:
-        return {name: rounded(value) for name, value in zip(names, np.exp(low + unit * span), strict=True)}
+    @cache
+    def value_at(numbers: tuple[float, ...]) -> float:
+        return loss(dict(zip(names, numbers, strict=True)))
 
-    starts = [(loss(at(unit)), tuple(unit)) for unit in _halton(STARTS, len(names))]
+    def at(unit: Unit) -> tuple[float, ...]:
+        return tuple(rounded(value) for value in np.exp(low + unit * span).tolist())
+
+    starts = [(value_at(at(unit)), tuple(unit)) for unit in _halton(STARTS, len(names))]
     ends = []
     for value, start in sorted(starts)[:KEPT]:
         unit, step = np.array(start), FIRST_STEP
@@ -45,14 +51,14 @@ def minimise(loss: Callable[[Point], float], box: Mapping[str, Search]) -> dict[
                 for sign in (1.0, -1.0):
                     tried = unit.copy()
                     tried[axis] = np.clip(tried[axis] + sign * step, 0.0, 1.0)
-                    found = loss(at(tried))
+                    found = value_at(at(tried))
                     if found < value - 1e-7:
                         unit, value, moved = tried, found, True
                         break
             if not moved:
                 step *= 0.5
         ends.append((value, at(unit)))
-    return min(ends, key=lambda end: end[0])[1]
+    return dict(zip(names, min(ends, key=lambda end: end[0])[1], strict=True))
 
 
 def rounded(value: float) -> float:
