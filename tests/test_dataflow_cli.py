@@ -52,6 +52,12 @@ def test_compare_for_programs_and_as_a_picture(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_dataflow_of_the_design_stands_for_the_textbook_one_of_its_name() -> None:
+    arguments = ["compare", *LAYER, "--seq", "16", "--on", "sparse-array", "--patterns", "dense", "--format", "json"]
+    names = [row["dataflow"] for row in json.loads(printed(*arguments))["rows"]]
+    assert sorted(names) == ["input-stationary", "output-stationary", "row-stationary", "weight-stationary"]
+
+
 def test_zeros_of_inputs_speed_up_a_dual_side_design() -> None:
     arguments = ["compare", *LAYER, "--on", "dstc", "--patterns", "unstructured:0.5", "--dataflows", "native"]
     dense, sparse = (

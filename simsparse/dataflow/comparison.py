@@ -89,8 +89,9 @@ class Choice:
 
 
 def flows_on(spec: DesignSpec) -> tuple[Dataflow, ...]:
-    """The native dataflows of a design and the named ones."""
-    return (*of_design(spec), *NAMED.values())
+    """The native dataflows of a design, and the named ones where it has none of that name."""
+    native = of_design(spec)
+    return (*native, *(flow for name, flow in NAMED.items() if name not in spec.dataflows))
 
 
 def compare(

@@ -19,6 +19,8 @@ from simsparse.render import si
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TIE = 1e-3  # costs that a picture does not tell apart
+
 
 def dataflow_bars(choices: Sequence[Choice], title: str, path: str | Path | None = None) -> Figure:
     """Latency and energy by pattern, a bar for each dataflow; bars that are cut say their figure, stars mark the best.
@@ -69,7 +71,7 @@ def _bars(
                 ax.annotate("does not fit", (place, 0.0), **_TEXT, rotation=90, va="bottom", color="grey")
             elif cost > top:
                 ax.annotate(si(cost, unit), (place, top), **_TEXT, rotation=90, va="top", bbox=_PATCH)
-            elif cost == min(group):
+            elif cost <= min(group) * (1.0 + TIE):
                 ax.annotate("★", (place, cost), **_TEXT, va="bottom")
     ax.set_ylim(0, top * 1.08)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, unit)))
