@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsparse.commands.dataflow_compare import compare
+from simsparse.commands.dataflow_explain import explain
 from simsparse.commands.dataflow_map import map_
 from simsparse.commands.options import FormatOption, Output
 from simsparse.commands.output import Report, emit, working
@@ -24,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
     group.callback()(dataflow)
     group.command()(analyze)
+    group.command()(explain)
     group.command("map")(map_)
     group.command()(compare)
     group.command("import")(import_)

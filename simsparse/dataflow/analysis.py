@@ -141,12 +141,12 @@ class Analysis:
         return {**parts, self.architecture.compute.name: self.total(Total.COMPUTE_ENERGY_PJ) * 1e-12}
 
     def explain(self, level: str, tensor: str, count: Count) -> Explanation:
-        """Which loops multiply into a count of reads, fills or updates.
+        """Which loops multiply into a count: of words, accesses or instances.
 
         Raises
         ------
         InputError, UnknownNameError
-            For a count that is none of these, or a level or tensor that there is not.
+            For the energy, which is a sum, or a level or tensor that there is not.
         """
         return explain(self, level, tensor, count)
 

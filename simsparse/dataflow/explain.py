@@ -34,43 +34,108 @@ class Explanation:
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        name = self.count.name.lower().replace("_", " ")
-        lines = [f"{self.tensor} at {self.level}: {self.value:,.10g} {name} per instance"]
+        lines = [f"{self.tensor} at {self.level}: {self.value:,.10g} {_name(self.count)}"]
         lines += [f"  × {step.factor:<12,.6g} {step.what}" for step in self.steps]
         return "\n".join(lines)
 
 
-_DENSE = {
-    Count.ACTUAL_READS: Count.READS, Count.ACTUAL_FILLS: Count.FILLS, Count.ACTUAL_UPDATES: Count.UPDATES,
-    Count.READS: Count.READS, Count.FILLS: Count.FILLS, Count.UPDATES: Count.UPDATES,
+_NAMES = {
+    Count.TILE: "words of a tile", Count.PARTITION: "words of the part of an instance",
+    Count.OCCUPANCY_MAX: "words stored at most", Count.OCCUPANCY_MEAN: "words stored in the mean",
+    Count.INSTANCES_MAX: "instances", Count.INSTANCES_MEAN: "busy instances in the mean",
+    Count.READ_WORDS: "words read per instance", Count.WRITE_WORDS: "words written per instance",
+}  # fmt: skip
+
+
+def _name(count: Count) -> str:
+    return _NAMES.get(count) or f"{count.name.lower().replace('_', ' ')} per instance"
+
+
+_LEFT = "left by compression, gating and skipping, here and outside"
+# Counts of accesses: the dense count that each is a part of, and what part.
+_PARTS = {
+    Count.READS: (Count.READS, ""), Count.FILLS: (Count.FILLS, ""), Count.UPDATES: (Count.UPDATES, ""),
+    Count.ACTUAL_READS: (Count.READS, _LEFT), Count.ACTUAL_FILLS: (Count.FILLS, _LEFT),
+    Count.ACTUAL_UPDATES: (Count.UPDATES, _LEFT),
+    Count.GATED_READS: (Count.READS, "gated here"), Count.GATED_FILLS: (Count.FILLS, "gated here"),
+    Count.GATED_UPDATES: (Count.UPDATES, "gated here"),
+    Count.SKIPPED_READS: (Count.READS, "skipped here"), Count.SKIPPED_FILLS: (Count.FILLS, "skipped here"),
+    Count.SKIPPED_UPDATES: (Count.UPDATES, "skipped here"),
+    Count.REDUCTIONS: (Count.UPDATES, "added to a word that was written before"),
+    Count.READ_WORDS: (Count.READS, "takes bandwidth: actual and gated, metadata beside it, of the mean instance"),
 }  # fmt: skip
 
 
 def explain(analysis: Analysis, level: str, tensor: str, count: Count) -> Explanation:
-    """Take a count of reads, fills or updates apart; see `Analysis.explain`."""
-    if count not in _DENSE:
-        raise InputError.expected("count to explain", count.name, "reads, fills or updates, algorithmic or actual")
+    """Take a count apart; see `Analysis.explain`."""
     value = analysis.count(level, tensor, count)
-    dense = _DENSE[count]
     at = analysis.architecture.level_names.index(level)
-    keeps = [place for place, part in enumerate(analysis.mapping.levels) if tensor in part.keep]
-    inside = [place for place in keeps if place > at]
-    compute = len(analysis.mapping.levels)
-    if analysis.count(level, tensor, dense) == 0.0:
-        return Explanation(level, tensor, count, value, (Step("nothing moves", 0.0),))
-    if dense is Count.FILLS and tensor in analysis.mapping.levels[at].keep:
-        steps = _deliveries(analysis, tensor, at)
+    if count is Count.ENERGY_PJ:
+        raise InputError.expected("count to explain", count.name, "one of words, accesses or instances")
+    if count in (Count.INSTANCES_MAX, Count.INSTANCES_MEAN):
+        steps = _instances(analysis, at)
+        note = "left where lanes over zeros are not there" if count is Count.INSTANCES_MAX else "busy on average"
+    elif count in (Count.TILE, Count.OCCUPANCY_MAX, Count.OCCUPANCY_MEAN):
+        steps = _tile(analysis, at, tensor)
+        note = "stored of the fullest tile" if count is Count.OCCUPANCY_MAX else "stored of a mean tile that is sent"
+    elif count is Count.PARTITION:
+        steps = _tile(analysis, 0, tensor)
+        note = "passes through one instance"
     else:
-        child = inside[0] if inside else compute
-        steps = [*_deliveries(analysis, tensor, child), *_fan_out(analysis, tensor, at, child)]
-    moved = float(np.prod([step.factor for step in steps]))
-    algorithmic = analysis.count(level, tensor, dense)
+        if count is Count.WRITE_WORDS:
+            dense = Count.UPDATES if tensor == analysis.problem.output else Count.FILLS
+            note = "takes bandwidth: all that is written and not skipped, with metadata, of the mean instance"
+        else:
+            dense, note = _PARTS[count]
+        steps = _accesses(analysis, at, tensor, dense)
+    return Explanation(level, tensor, count, value, _rest(steps, value, note))
+
+
+def _rest(steps: list[Step], value: float, note: str) -> tuple[Step, ...]:
+    """The steps, and what else there is between their product and the value."""
+    product = float(np.prod([step.factor for step in steps]))
+    if value == 0.0 and product != 0.0 and not note:
+        note = "nothing moves"
+    left = value / product if product != 0.0 else 0.0
+    return (*steps, Step(note, left)) if note and abs(left - 1.0) > 1e-12 else tuple(steps)
+
+
+def _tile(analysis: Analysis, level: int, tensor: str) -> list[Step]:
+    """Extents of a tile along its axes, each with the loops that span it."""
+    steps = []
+    for axis in analysis.problem.tensor(tensor).axes:
+        extent, spans = 1, []
+        for dim, coefficient in axis:
+            loops = [loop for at, loop in analysis.mapping.nest if at >= level and loop.dim == dim]
+            spans += [str(loop) for loop in loops]
+            factor = int(np.prod([loop.factor for loop in loops], dtype=int))
+            extent += coefficient * (factor - 1)
+        what = " + ".join(dim if c == 1 else f"{c}·{dim}" for dim, c in axis)
+        steps.append(Step(f"words along {what}: {', '.join(spans) or 'no loop'}", float(extent)))
+    return steps
+
+
+def _instances(analysis: Analysis, level: int) -> list[Step]:
+    """Loops over space outside of a level."""
+    names = analysis.architecture.level_names
+    outer = [(at, loop) for at, loop in analysis.mapping.nest if at < level and loop.kind is not LoopKind.TEMPORAL]
+    return [Step(f"{loop} at {names[at]}", float(loop.factor)) for at, loop in outer] or [Step("one instance", 1.0)]
+
+
+def _accesses(analysis: Analysis, at: int, tensor: str, dense: Count) -> list[Step]:
+    """Tile, deliveries and children that multiply to a dense count."""
+    algorithmic = analysis.count(analysis.architecture.level_names[at], tensor, dense)
+    if algorithmic == 0.0:
+        return [Step("nothing moves", 0.0)]
+    levels = analysis.mapping.levels
+    if dense is Count.FILLS and tensor in levels[at].keep:
+        return _deliveries(analysis, tensor, at)
+    child = next((place for place in range(at + 1, len(levels)) if tensor in levels[place].keep), len(levels))
+    steps = [*_deliveries(analysis, tensor, child), *_fan_out(analysis, tensor, at, child)]
     if dense is Count.READS and tensor == analysis.problem.output:
+        moved = float(np.prod([step.factor for step in steps]))
         steps.append(Step("the first write of a word needs no read", algorithmic / moved))
-    if count is not dense:
-        left = value / algorithmic
-        steps.append(Step("left by compression, gating and skipping, here and outside", left))
-    return Explanation(level, tensor, count, value, tuple(steps))
+    return steps
 
 
 def _deliveries(analysis: Analysis, tensor: str, child: int) -> list[Step]:
