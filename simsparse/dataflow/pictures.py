@@ -35,7 +35,8 @@ def dataflow_bars(choices: Sequence[Choice], title: str, path: str | Path | None
     )
     if len(flows) > MOST:
         raise InputError.expected("dataflows", len(flows), f"at most {MOST} in one picture")
-    figure = new(max(6.4, 2.4 + 0.24 * len(choices)), 5.0)
+    group = max(0.2 + 0.22 * len(flows), 0.3 + 0.085 * max(map(len, patterns)))  # bars, and room for their name
+    figure = new(max(6.4, 2.4 + group * len(patterns)), 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for ax, label, unit, of in (
         (upper, "latency", "s", lambda choice: choice.latency_s),
@@ -45,7 +46,7 @@ def dataflow_bars(choices: Sequence[Choice], title: str, path: str | Path | None
         ax.set_ylabel(label)
     upper.set_title(title, fontsize=10)
     upper.legend(**BESIDE)
-    lower.set_xticks(range(len(patterns)), patterns)
+    lower.set_xticks(range(len(patterns)), patterns, fontsize=9)
     return done(figure, path)
 
 
