@@ -42,6 +42,14 @@ def evidence() -> Path:
 
 
 @pytest.fixture
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mappings of one run of the tests are kept for that run."""
+    base = tmp_path_factory.getbasetemp() / "cache"
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(variable, str(base))
+
+
+@pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machine `toy` and workload `toy-model`, registered for one test only."""
     monkeypatch.setattr(registry, "_ADDED", registry._Registry())
