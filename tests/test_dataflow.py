@@ -34,6 +34,8 @@ from simsparse.errors import InputError, UnknownNameError, UnsupportedError
 BITMASK = TensorFormat((Rank(RankFormat.UNCOMPRESSED), Rank(RankFormat.BITMASK, 1)))
 COORDINATE = TensorFormat((Rank(RankFormat.UNCOMPRESSED), Rank(RankFormat.COORDINATE, 8)))
 
+COMPRESSED_ROWS = TensorFormat((Rank(RankFormat.UNCOMPRESSED, payload_bits=8), Rank(RankFormat.COORDINATE, 4)))
+
 
 def machine(
     layout: TensorFormat | None = None, actions: tuple[Action, ...] = (), capacity_words: float = 512
@@ -139,6 +141,51 @@ def test_worst_case_and_mean_of_a_compressed_tile() -> None:
     assert analysis.count("Buffer", "A", Count.OCCUPANCY_MEAN) == pytest.approx(4, rel=0.01)
     structured = run(FixedStructured(0.25), COORDINATE)
     assert structured.count("Buffer", "A", Count.OCCUPANCY_MAX) == 4
+
+
+def held(layout: TensorFormat, density: Density, **changes: float) -> Analysis:
+    """Tiles of 4 x 4: 16 words of B and of C, and A in a format, in a buffer of words of 8 bits."""
+    base = machine(layout)
+    levels = (base.levels[0], replace(base.levels[1], **changes))
+    return analyze(Problem.gemm(16, 16, 16, a=density), replace(base, levels=levels), tiled())
+
+
+@pytest.mark.parametrize(
+    ("layout", "density", "most", "mean"),
+    [
+        (BITMASK, FixedStructured(0.25), 16, 16),  # a bit for each word
+        (COORDINATE, FixedStructured(0.25), 4 * 8, 4 * 8),
+        (COORDINATE, UniformRandom(0.25), 16 * 8, 4 * 8),  # all may be nonzero, a quarter is
+        (COMPRESSED_ROWS, FixedStructured(0.25), (4 + 1) * 8 + 4 * 4, (4 + 1) * 8 + 4 * 4),
+        (COMPRESSED_ROWS, UniformRandom(0.25), (4 + 1) * 8 + 16 * 4, (4 + 1) * 8 + 4 * 4),
+    ],
+)
+def test_metadata_of_the_fullest_and_the_mean_tile(
+    layout: TensorFormat, density: Density, most: float, mean: float
+) -> None:
+    analysis = held(layout, density)
+    assert analysis.count("Buffer", "A", Count.METADATA_MAX_BITS) == most
+    assert analysis.count("Buffer", "A", Count.METADATA_MEAN_BITS) == pytest.approx(mean, rel=0.01)
+
+
+def test_metadata_takes_room_beside_the_data() -> None:
+    """4 words of A and 16 bits of its mask, 16 words of B and of C: 38 words of 8 bits."""
+    assert held(BITMASK, FixedStructured(0.25), capacity_words=38).overflows() == ()
+    (short,) = held(BITMASK, FixedStructured(0.25), capacity_words=37).overflows()
+    assert str(short) == (
+        "level Buffer would hold 38 words of 37 (2 of them metadata), 1 too many, most of them of tensor B"
+    )
+
+
+def test_metadata_in_a_store_of_its_own() -> None:
+    assert held(BITMASK, FixedStructured(0.25), capacity_words=36, metadata_capacity_bits=16).overflows() == ()
+    short = held(BITMASK, FixedStructured(0.25), capacity_words=35, metadata_capacity_bits=15).overflows()
+    assert [str(each) for each in short] == [
+        "level Buffer would hold 36 words of 35, 1 too many, most of them of tensor B",
+        "level Buffer would hold 16 bits of metadata of 15, 1 too many, most of them of tensor A",
+    ]
+    with pytest.raises(InputError, match=r"^metadata capacity of level L is 0, expected above 0 bits"):
+        Storage("L", metadata_capacity_bits=0)
 
 
 @given(units=st.integers(1, 40), data=st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -249,6 +250,21 @@ def test_the_mean_fits_where_the_worst_case_does_not() -> None:
     assert loose.best.overflows()
     assert not loose.best.overflows(mean=True)
     assert loose.best.cycles <= strict.best.cycles
+
+
+def test_metadata_counts_in_the_room_that_a_search_has() -> None:
+    """Elements of 3 words hold one of each tensor, but not the bit that says whether A's is there."""
+    problem = Problem.gemm(4, 1, 4).with_densities({"A": UniformRandom(0.25)})
+    shared = machine(sparse=True, sram=40, pe=3)
+    apart = replace(shared, levels=tuple(replace(level, metadata_capacity_bits=math.inf) for level in shared.levels))
+    none = replace(apart, levels=(*apart.levels[:2], replace(apart.levels[2], metadata_capacity_bits=0.5)))
+    assert not find(problem, apart).best.overflows()
+    for short, what in (
+        (shared, "3.125 words of 3 (0.125 of them metadata), 0.125"),
+        (none, "1 bits of metadata of 0.5, 0.5"),
+    ):
+        with pytest.raises(UnsupportedError, match=re.escape(f"level PE would hold {what} too many, most of them")):
+            find(problem, short)
 
 
 def test_named_dataflows_keep_their_tensor() -> None:

@@ -111,6 +111,8 @@ class Count(IntEnum):
     ENERGY_PJ = 19  # of all instances
     READ_WORDS = 20  # that take bandwidth, metadata among them
     WRITE_WORDS = 21
+    METADATA_MAX_BITS = 22  # of the fullest tile, payloads among them
+    METADATA_MEAN_BITS = 23
 
 
 class Total(IntEnum):
@@ -168,10 +170,12 @@ class LevelColumn(IntEnum):
     READ_RATE = 3  # words per cycle
     WRITE_RATE = 4
     AHEAD_WORDS = 5  # largest tiles beside which the next ones fit
-    CHARGES = 6  # read, fill, update; the same gated; the same skipped
-    METADATA_CHARGES = 15
-    COMPRESSION_CHARGE = 24
-    DECOMPRESSION_CHARGE = 25
+    METADATA_BITS_PER_WORD = 6  # metadata that takes the room of a word; infinite where it has a store of its own
+    METADATA_CAPACITY_BITS = 7  # of that store
+    CHARGES = 8  # read, fill, update; the same gated; the same skipped
+    METADATA_CHARGES = 17
+    COMPRESSION_CHARGE = 26
+    DECOMPRESSION_CHARGE = 27
 
 
 class PlaceColumn(IntEnum):
@@ -206,7 +210,7 @@ class Spec(NamedTuple):
     words: Floats  # (T, 4) `WordColumn`
     axes: Ints  # (T, A, D) what a dimension adds to an axis
     odds: Floats  # (T, k) P(empty) of 0, 1, … granules of a random density
-    store: Floats  # (L, 26) `LevelColumn`
+    store: Floats  # (L, 28) `LevelColumn`
     places: Ints  # (L, T, 3) `PlaceColumn`
     kinds: (
         Ints  # (L, T, R, 2) `RankCode` and bit mask of the dimensions a rank flattens (0: takes one loop); 0 innermost

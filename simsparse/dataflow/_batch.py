@@ -7,10 +7,21 @@ from enum import IntEnum
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Count, Detail, Floats, Ints, LoopColumn, PlaceColumn, Row, Stored, Total
+from simsparse.dataflow._arrays import (
+    Count,
+    Detail,
+    Floats,
+    Ints,
+    LevelColumn,
+    LoopColumn,
+    PlaceColumn,
+    Row,
+    Stored,
+    Total,
+)
 from simsparse.dataflow._cost import evaluate
 from simsparse.dataflow._kernel import kernel
-from simsparse.dataflow._lanes import add, copy, fill, new_counts, new_scratch
+from simsparse.dataflow._lanes import add, add_held, copy, fill, new_counts, new_scratch
 
 LANES = 256  # so many that calls cost little, so few that their arrays stay in the caches
 HAIR = 1e-9  # of the instances: rounding of doubles
@@ -39,29 +50,38 @@ def decode(loops: Ints, splits: Floats, picks: Ints, first: int, factors: Floats
 
 
 @kernel
+def exceed(most: float, scarce: Floats, slack: float, excess: Floats) -> None:
+    """Raise the excess to what there is of a scarce thing over the most that there may be."""
+    for w in range(len(excess)):
+        excess[w] = max(excess[w], scarce[w] / most - 1.0 - slack)
+
+
+@kernel
 def judge(
-    stored: Ints, room: Floats, available: Floats, column: int, counts: Floats, totals: Floats, held: Floats,
-    excess: Floats,
+    store: Floats, stored: Ints, room: Floats, available: Floats, words: int, bits: int, counts: Floats, totals: Floats,
+    held: Floats, excess: Floats,
 ) -> None:  # fmt: skip
-    """By how much mappings do not fit: what `column` counts into levels, and onto their instances."""
+    """By how much mappings do not fit: into levels, their stores of metadata, and onto their instances.
+
+    Occupancies stand in the columns `words` and `bits` of the counts.
+    """
     levels, n_tensors = stored.shape
     fill(0.0, excess)
-    for level in range(levels + 1):
-        # Instances of a level are the same for all tensors.
-        used = totals[Total.INSTANCES_MAX] if level == levels else counts[level, 0, Count.INSTANCES_MAX]
-        most = available[level]
-        for w in range(len(excess)):
-            excess[w] = max(excess[w], used[w] / most - 1.0 - HAIR)
+    exceed(float(available[levels]), totals[Total.INSTANCES_MAX], HAIR, excess)
     for level in range(levels):
-        most = room[level]
-        if math.isinf(most):
-            continue
-        fill(0.0, held)
-        for t in range(n_tensors):
-            if stored[level, t] == Stored.KEPT:
-                add(counts[level, t, column], held)
-        for w in range(len(excess)):
-            excess[w] = max(excess[w], held[w] / most - 1.0)
+        exceed(float(available[level]), counts[level, 0, Count.INSTANCES_MAX], HAIR, excess)  # the same for all tensors
+        if not math.isinf(room[level]):
+            fill(0.0, held)
+            for t in range(n_tensors):
+                if stored[level, t] == Stored.KEPT:
+                    add_held(store, level, words, bits, counts[level, t], held)
+            exceed(float(room[level]), held, 0.0, excess)
+        if not math.isinf(store[level, LevelColumn.METADATA_CAPACITY_BITS]):
+            fill(0.0, held)
+            for t in range(n_tensors):
+                if stored[level, t] == Stored.KEPT:
+                    add(counts[level, t, bits], held)
+            exceed(float(store[level, LevelColumn.METADATA_CAPACITY_BITS]), held, 0.0, excess)
 
 
 @kernel
@@ -116,9 +136,10 @@ def evaluate_many(
     ranks = kinds.shape[2]
     lanes = -(-picks.shape[1] // -(-picks.shape[1] // LANES))  # the last chunk is about as full as the others
     detail = Detail.DENSE if is_dense(places, actions) else Detail.COSTS
-    column = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
+    occupied = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
+    bits = Count.METADATA_MEAN_BITS if mean != 0 else Count.METADATA_MAX_BITS
     if detail == Detail.DENSE:
-        column = Count.TILE
+        occupied = Count.TILE
     factors = np.ones((len(loops), lanes))
     (
         frame, extents, step, outside, instances, delivered, boxes, fibers, spans, belows, own, ends, per_tensor, notes,
@@ -134,5 +155,7 @@ def evaluate_many(
             notes, rank_words, rows, alone,
             counts, metadata, metadata_max, by_level, totals, loops, factors, stored, detail,
         )  # fmt: skip
-        judge(stored, room, available, column, counts, totals, rows[Row.KEPT], rows[Row.DEAD])
+        judge(
+            store, stored, room, available, occupied, bits, counts, totals, rows[Row.KEPT], rows[Row.DEAD]
+        )  # fmt: skip
         note(float(available[levels]), first, totals, rows[Row.DEAD], outcomes)

@@ -22,7 +22,7 @@ from simsparse.dataflow._dense import dense_counts, survey
 from simsparse.dataflow._formats import compress
 from simsparse.dataflow._kernel import kernel
 from simsparse.dataflow._lane_skipping import skip_lanes, skip_positions
-from simsparse.dataflow._lanes import add, copy, fill, times
+from simsparse.dataflow._lanes import add, add_held, copy, fill, times
 from simsparse.dataflow._operations import compute_counts
 from simsparse.dataflow.rounding import down, up
 
@@ -176,7 +176,7 @@ def loads_alone(
         fill(0.0, held)
         for t in range(n_tensors):
             if stored[level, t] == Stored.KEPT:
-                add(counts[level, t, largest], held)
+                add_held(store, level, largest, Count.METADATA_MAX_BITS, counts[level, t], held)
         for w in range(len(held)):
             alone[level, w] = 1.0 if held[w] > ahead else 0.0
     return found
@@ -289,9 +289,9 @@ def evaluate(
     )  # fmt: skip
     if detail != Detail.DENSE:
         compress(
-            tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, output, loops,
-            factors, stored, rounding, detail, frame, extents, boxes, own, ends, fibers, spans, belows, ranks, rows,
-            counts, metadata, metadata_max,
+            tensors, words, axes, odds, places, kinds, actions, keys, answers, missing, n_missing, store, rank_bits,
+            output, loops, factors, stored, rounding, detail, frame, extents, boxes, own, ends, fibers, spans, belows,
+            ranks, rows, counts, metadata, metadata_max,
         )  # fmt: skip
     copy(instances[len(stored)], totals[Total.INSTANCES_MAX])
     copy(instances[len(stored)], totals[Total.INSTANCES_MEAN])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from simsparse.dataflow._arrays import (
     NONE,
     ActionCode,
@@ -12,6 +14,7 @@ from simsparse.dataflow._arrays import (
     Floats,
     FrameColumn,
     Ints,
+    LevelColumn,
     PlaceColumn,
     Question,
     RankCode,
@@ -125,6 +128,37 @@ def most_metadata(
 
 
 @kernel
+def metadata_room(
+    kinds: Ints, rank_bits: Floats, places: Ints, level: int, t: int, fibers: Floats, ranks: Floats, rows: Floats,
+    own: Floats,
+) -> None:  # fmt: skip
+    """Bits of metadata and payloads of the fullest tile and of the mean one, in `own` counts.
+
+    However the nonzeros lie, no rank has more fibers or coordinates that are not empty than the tile has nonzeros.
+    `Row.INNERMOST` and the words of the mean tile in `ranks` are known.
+    """
+    n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
+    above, innermost, nonzeros = rows[Row.ABOVE], rows[Row.INNERMOST], own[Count.OCCUPANCY_MAX]
+    most, mean = own[Count.METADATA_MAX_BITS], own[Count.METADATA_MEAN_BITS]
+    fill(1.0, above)
+    fill(0.0, most)
+    fill(0.0, mean)
+    for r in range(n_ranks - 1, -1, -1):
+        code, shape, note, payload = kinds[level, t, r, 0], fibers[level, t, r], ranks[r, 0], ranks[r, 1]
+        note_bits, payload_bits = rank_bits[level, t, r, 0], rank_bits[level, t, r, 1]
+        for w in range(len(most)):
+            mean[w] += note[w] * note_bits + payload[w] * payload_bits
+        for w in range(len(most)):
+            live, coordinates = min(above[w], nonzeros[w]), above[w] * shape[w]
+            occupied = min(coordinates, nonzeros[w])
+            notes = occupied if code > RankCode.B else live * shape[w] if code == RankCode.B else 0.0
+            payloads = live * (shape[w] + 1.0) if code == RankCode.UOP else occupied
+            bits = notes * note_bits + (payloads * payload_bits if innermost[w] != r else 0.0)
+            most[w] += 0.0 if is_trivial(shape[w], r, n_ranks, inner_first) else bits
+            above[w] = coordinates
+
+
+@kernel
 def mean_share(
     tensors: Ints, words: Floats, keys: Ints, answers: Floats, missing: Ints, n_missing: Ints, t: int, box: Floats,
     tile: Floats, out: Floats,
@@ -173,9 +207,10 @@ def leave_zeros_out(
 @kernel
 def compress(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, places: Ints, kinds: Ints, actions: Ints, keys: Ints,
-    answers: Floats, missing: Ints, n_missing: Ints, output: int, loops: Ints, factors: Floats, stored: Ints,
-    rounding: int, detail: Detail, frame: Ints, extents: Floats, boxes: Floats, own: Ints, ends: Ints, fibers: Floats,
-    spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats, metadata: Floats, metadata_max: Floats,
+    answers: Floats, missing: Ints, n_missing: Ints, store: Floats, rank_bits: Floats, output: int, loops: Ints,
+    factors: Floats, stored: Ints, rounding: int, detail: Detail, frame: Ints, extents: Floats, boxes: Floats,
+    own: Ints, ends: Ints, fibers: Floats, spans: Floats, belows: Floats, ranks: Floats, rows: Floats, counts: Floats,
+    metadata: Floats, metadata_max: Floats,
 ) -> None:  # fmt: skip
     """Occupancies, actual data accesses, and accesses to metadata, of every tensor at every level."""
     levels, n_tensors = stored.shape
@@ -215,6 +250,10 @@ def compress(
                     len(actions) > 0, position, rounding, level, t, fibers, spans, belows, ranks, rows, counts,
                     metadata,
                 )  # fmt: skip
+                if not math.isinf(store[level, LevelColumn.METADATA_BITS_PER_WORD]) or not math.isinf(
+                    store[level, LevelColumn.METADATA_CAPACITY_BITS]
+                ):
+                    metadata_room(kinds, rank_bits, places, level, t, fibers, ranks, rows, counts[level, t])
                 if detail == Detail.ALL:
                     most_metadata(
                         tensors, axes, places, kinds, rounding, level, t, fibers, spans, belows, rows, counts,

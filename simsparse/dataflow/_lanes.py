@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from simsparse.dataflow._arrays import Box, Count, Counts, Floats, Note, PerTensor, Row, Scratch, Total
+from simsparse.dataflow._arrays import Box, Count, Counts, Floats, LevelColumn, Note, PerTensor, Row, Scratch, Total
 from simsparse.dataflow._kernel import kernel
 
 N_COUNTS, N_TOTALS, N_ROWS = len(Count), len(Total), len(Row)
@@ -53,6 +55,20 @@ def add(source: Floats, out: Floats) -> None:
     """Add a row to another."""
     for w in range(len(out)):
         out[w] += source[w]
+
+
+@kernel
+def add_held(store: Floats, level: int, words: int, bits: int, own: Floats, held: Floats) -> None:
+    """Add the words that a tensor takes of a level: data, and metadata that has no store of its own.
+
+    They stand in the columns `words` and `bits` of its counts.
+    """
+    add(own[words], held)
+    per_word = store[level, LevelColumn.METADATA_BITS_PER_WORD]
+    if not math.isinf(per_word):
+        metadata = own[bits]
+        for w in range(len(held)):
+            held[w] += metadata[w] / per_word
 
 
 @kernel

@@ -38,20 +38,51 @@ class Part(Enum):
     PAYLOAD = 1
 
 
+def _plain(number: float) -> str:
+    return f"{number:,.3f}".rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True)
 class Overflow:
-    """A level that does not hold what it keeps."""
+    """A level that does not hold what it keeps.
+
+    Attributes
+    ----------
+    words, metadata_words : float
+        Held, and how many of these are metadata.
+    largest : str
+        Tensor that takes most of them.
+    """
 
     level: str
     words: float
     capacity_words: float
     largest: str
+    metadata_words: float = 0.0
 
     def __str__(self) -> str:
         over = self.words - self.capacity_words
+        metadata = f" ({_plain(self.metadata_words)} of them metadata)" if self.metadata_words > 0.0 else ""
         return (
-            f"level {self.level} would hold {self.words:,.0f} words of {self.capacity_words:,.0f}, "
-            f"{over:,.0f} too many, most of them of tensor {self.largest}"
+            f"level {self.level} would hold {_plain(self.words)} words of {_plain(self.capacity_words)}{metadata}, "
+            f"{_plain(over)} too many, most of them of tensor {self.largest}"
+        )
+
+
+@dataclass(frozen=True)
+class MetadataOverflow:
+    """A level whose store of metadata does not hold that of what it keeps."""
+
+    level: str
+    bits: float
+    capacity_bits: float
+    largest: str
+
+    def __str__(self) -> str:
+        over = self.bits - self.capacity_bits
+        return (
+            f"level {self.level} would hold {_plain(self.bits)} bits of metadata of {_plain(self.capacity_bits)}, "
+            f"{_plain(over)} too many, most of them of tensor {self.largest}"
         )
 
 
@@ -150,18 +181,26 @@ class Analysis:
         """
         return explain(self, level, tensor, count)
 
-    def overflows(self, *, mean: bool = False) -> tuple[Overflow, ...]:
-        """Levels whose capacity is below what they keep, in the worst case or on average."""
-        found = []
-        which = Count.OCCUPANCY_MEAN if mean else Count.OCCUPANCY_MAX
-        for at, level in enumerate(self.architecture.levels):
-            keep = self.mapping.levels[at].keep
-            words = {name: self.count(level.name, name, which) for name in keep}
-            total = sum(words.values())
-            if total > level.capacity_words:
-                found.append(
-                    Overflow(level.name, total, level.capacity_words, max(words, key=lambda name: words[name]))
-                )
+    def overflows(self, *, mean: bool = False) -> tuple[Overflow | MetadataOverflow, ...]:
+        """Levels whose capacity is below what they keep, in the worst case or on average.
+
+        Metadata counts as words of the level, unless it has a store of its own.
+        """
+        data, metadata = (
+            (Count.OCCUPANCY_MEAN, Count.METADATA_MEAN_BITS) if mean else (Count.OCCUPANCY_MAX, Count.METADATA_MAX_BITS)
+        )
+        found: list[Overflow | MetadataOverflow] = []
+        for level, part in zip(self.architecture.levels, self.mapping.levels, strict=True):
+            bits = {name: self.count(level.name, name, metadata) for name in part.keep}
+            apart = level.metadata_capacity_bits
+            beside = {name: each / level.word_bits if apart is None else 0.0 for name, each in bits.items()}
+            words = {name: self.count(level.name, name, data) + beside[name] for name in part.keep}
+            held, total = sum(words.values()), sum(bits.values())
+            if held > level.capacity_words:
+                largest = max(words, key=words.__getitem__)
+                found.append(Overflow(level.name, held, level.capacity_words, largest, sum(beside.values())))
+            if apart is not None and total > apart:
+                found.append(MetadataOverflow(level.name, total, apart, max(bits, key=bits.__getitem__)))
         return tuple(found)
 
 

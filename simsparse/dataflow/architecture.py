@@ -120,6 +120,8 @@ class Storage:
         Of one instance, metadata among them.
     metadata_width_bits : float
         Bits of one access to metadata; 0 where metadata costs nothing.
+    metadata_capacity_bits : float or None
+        Of a store of its own for the metadata of one instance, payloads among it; None: it shares `capacity_words`.
     formats : mapping of tensor name to TensorFormat
     actions : tuple of Action
     keep : tuple of str, optional
@@ -143,6 +145,7 @@ class Storage:
     read_words_per_cycle: float = math.inf
     write_words_per_cycle: float = math.inf
     metadata_width_bits: float = 0.0
+    metadata_capacity_bits: float | None = None
     energies: StorageEnergies = field(default_factory=StorageEnergies)
     area_um2: float = 0.0
     formats: Mapping[str, TensorFormat] = field(default_factory=dict)
@@ -159,6 +162,9 @@ class Storage:
         ):  # fmt: skip
             if not value >= least:
                 raise InputError.expected(f"{label} of level {self.name}", value, f"at least {least}")
+        if self.metadata_capacity_bits is not None and not self.metadata_capacity_bits > 0:
+            what = f"metadata capacity of level {self.name}"
+            raise InputError.expected(what, self.metadata_capacity_bits, "above 0 bits, or none to share the words")
         for label, rate in (("read", self.read_words_per_cycle), ("write", self.write_words_per_cycle)):
             if not rate > 0:
                 raise InputError.expected(f"{label} bandwidth of level {self.name}", rate, "above 0")

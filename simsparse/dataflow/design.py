@@ -75,6 +75,9 @@ class LevelSpec(Cited):
     read_words_per_cycle: Figure[Positive] = Field(_default(math.inf), description="Of one instance.")
     write_words_per_cycle: Figure[Positive] = Field(_default(math.inf), description="Of one instance.")
     metadata_width_bits: Figure[NotNegative] = Field(_default(0.0), description="Bits of one access to metadata.")
+    metadata_capacity_bits: Figure[Positive] | None = Field(
+        None, description="Of a store of its own for metadata of one instance; absent: it shares the capacity."
+    )
     energy_pj: dict[str, Figure[NotNegative]] = Field(default_factory=dict, description="By action, per access.")
     area_um2: Figure[NotNegative] | None = Field(None, description="Of one instance.")
     formats: dict[str, Figure[str]] = Field(default_factory=dict, description="By tensor; see `notation`.")
@@ -248,6 +251,7 @@ def _storage(name: str, level: LevelSpec, x: int, y: int, sparse: bool) -> Stora
         read_words_per_cycle=level.read_words_per_cycle.value,
         write_words_per_cycle=level.write_words_per_cycle.value,
         metadata_width_bits=level.metadata_width_bits.value,
+        metadata_capacity_bits=level.metadata_capacity_bits.value if level.metadata_capacity_bits else None,
         energies=level.energies(),
         area_um2=level.area_um2.value * level.scale if level.area_um2 else 0.0,
         formats={tensor: layout for tensor, layout in layouts.items() if layout is not None and sparse},

@@ -87,6 +87,8 @@ def _levels(
             ("metadata_width_bits", level.metadata_width_bits),
         ):  # fmt: skip
             lines.append(f"{field} = {_number(value)}")
+        if level.metadata_capacity_bits is not None:
+            lines.append(f"metadata_capacity_bits = {_number(level.metadata_capacity_bits)}")
         lines.append(f"energy_pj = {_energies(level.energies)}")
         lines += [f"area_um2 = {_number(level.area_um2)}"] if level.area_um2 else []
         lines += _features(level, tensors, roles)

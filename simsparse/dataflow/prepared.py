@@ -150,6 +150,9 @@ def _level_array(architecture: Architecture) -> Floats:
         store[at, LevelColumn.READ_RATE] = level.read_words_per_cycle
         store[at, LevelColumn.WRITE_RATE] = level.write_words_per_cycle
         store[at, LevelColumn.AHEAD_WORDS] = math.inf if level.loads_ahead else level.capacity_words / 2.0
+        apart = level.metadata_capacity_bits
+        store[at, LevelColumn.METADATA_BITS_PER_WORD] = level.word_bits if apart is None else math.inf
+        store[at, LevelColumn.METADATA_CAPACITY_BITS] = math.inf if apart is None else apart
         store[at, LevelColumn.CHARGES :] = level.energies.charges()
     return store
 

@@ -180,6 +180,7 @@ def _storage(level: Json, sparse: Json, energies: Json, areas: Json) -> Storage:
         read_words_per_cycle=_rate(level["read_bandwidth_words_per_cycle"]),
         write_words_per_cycle=_rate(level["write_bandwidth_words_per_cycle"]),
         metadata_width_bits=level["metadata_storage_width_bits"] or 0,
+        metadata_capacity_bits=math.inf,  # held apart; the inputs give its width only
         energies=StorageEnergies(
             energies["raw_pJ"].get(name, {}), built_in_pj(level["technology"], level["storage_width_bits"], lines)
         ),

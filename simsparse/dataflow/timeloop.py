@@ -203,6 +203,7 @@ def _storage(
     width = value("width", word * value("block_size", 1.0))
     block, depth = value("block_size", width / word), value("depth", math.inf)
     dram = str(node.get("class", "")).upper() == "DRAM"
+    rows = value("metadata_storage_depth", math.inf)
     built_in = built_in_pj("DRAM" if dram else "SRAM", width, 0.0 if math.isinf(depth) else depth)
     return Storage(
         name=name, instances=x * y, mesh_x=x, mesh_y=y,
@@ -211,6 +212,7 @@ def _storage(
         read_words_per_cycle=value("read_bandwidth", math.inf),
         write_words_per_cycle=value("write_bandwidth", math.inf),
         metadata_width_bits=value("metadata_storage_width", 0.0),
+        metadata_capacity_bits=math.inf if math.isinf(rows) else rows * value("metadata_storage_width", 0.0),
         energies=StorageEnergies(energies.get(name, {}), built_in), area_um2=areas.get(name, 0.0),
         formats=sparse.formats, actions=sparse.actions,
     )  # fmt: skip
