@@ -115,14 +115,12 @@ class Constants(BaseModel):
     kernels: dict[str, FamilyConstants]
 
     def card(self, spec: GpuSpec) -> CardConstants:
-        """Those of one card; without any, the mean of its kind, at its sustained clock if that is known."""
-        own = self.cards.get(spec.name)
-        if own is not None:
-            return own
-        mean = self.cards[kind_of(spec)]
-        if spec.sustained_clock_hz is None:
-            return mean
-        return mean.model_copy(update={"clock_fraction": min(1.0, spec.sustained_clock_hz.value / peak_clock_hz(spec))})
+        """Those of one card; without any, the mean of its kind.
+
+        A spec's sustained clock is not taken: the power limit lowers clocks in `engine.combine` already, and on the RTX
+        PRO 6000, the one card with measurements and a sourced sustained clock, taking it makes predictions worse.
+        """
+        return self.cards.get(spec.name) or self.cards[kind_of(spec)]
 
     def of(self, kernel: str) -> FamilyConstants:
         """Those of one kernel."""

@@ -79,10 +79,10 @@ def refit(blocks: Sequence[Block], start: Constants, kernels: Collection[str]) -
     for _ in range(ROUNDS):
         found = _cards(blocks, found)
         for kernel in DENSE:
-            found = _family(kernel, blocks, found)
+            found = fit_family(kernel, blocks, found)
     for kernel in found.kernels:
         if kernel in kernels and kernel not in DENSE:
-            found = _family(kernel, blocks, found)
+            found = fit_family(kernel, blocks, found)
     return found
 
 
@@ -128,7 +128,7 @@ def _with_means(constants: Constants) -> Constants:
     return constants
 
 
-def _family(kernel: str, blocks: Sequence[Block], constants: Constants) -> Constants:
+def fit_family(kernel: str, blocks: Sequence[Block], constants: Constants) -> Constants:
     """Those of one family from its rows on all cards; as they were where it has too few."""
     chosen = [block for block in blocks if block.kernel == kernel]
     free = constants.of(kernel).free

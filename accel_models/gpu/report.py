@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from accel_models.gpu.twins import dense_twins, source_of
-from simsparse.measurements import Measurement, csv_files, read_measurements
+from simsparse.measurements import Measurement, read_measurements
 from simsparse.plan import Floats
 from simsparse.validate import Row, validate
 
 EVIDENCE = Path("../shared/evidence/published")
+FILES = ("gpu24", "gpu_nm_cudacore", "gpu_other", "attention", "activation", "structured")
 # Series of shapes whose speedups spread by less are noise; fewer shapes have no rank.
 SPREAD, FEWEST = 1.1, 5
 LEAST_TAU, LEAST_SERIES_TAU = 0.8, 0.5
@@ -93,8 +94,9 @@ GROUPS = (
 
 def cases(folder: Path) -> list[Case]:
     """Kernels of the evidence beside their predictions: as printed, and speedups over dense twins."""
-    source = [row for path in csv_files([folder])[0] for row in read_measurements(path)]
-    rows = {row.id: row for row in validate(folder).rows}
+    files = [folder / f"{name}.csv" for name in FILES]
+    source = [row for path in files for row in read_measurements(path)]
+    rows = {row.id: row for row in validate(files).rows}
     seconds = {i: _seconds(row, rows[row.id]) for i, row in enumerate(source) if row.scored and row.phase == "gemm"}
     found = [
         Case(source[i], rows[source[i].id], source[i].value or np.nan, _number(rows[source[i].id].predicted), False)
