@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simsparse.dataflow.dataflows import Dataflow, of_design
-from simsparse.dataflow.density import DENSE, Density, FixedStructured, UniformRandom
+from simsparse.dataflow.density import DENSE, Density, FixedStructured, UniformRandom, measured
 from simsparse.dataflow.design import DesignSpec, ModeSpec
 from simsparse.errors import InputError
 from simsparse.occupancy import implies_nm
@@ -57,7 +57,10 @@ class Kernel:
         if self.mode.a.value == "dense" or kind is PatternKind.DENSE:
             return DENSE
         height, width = int(pattern[PatternColumn.HEIGHT]), int(pattern[PatternColumn.WIDTH])
-        if kind in _RANDOM or (kind in _TALL and height == width == 1):
+        if kind is PatternKind.MEASURED:
+            # Convolutions have four axes, taps last.
+            return measured(pattern, rank, reduction_last=rank < 4)
+        if kind is PatternKind.UNSTRUCTURED or (kind in _TALL and height == width == 1):
             return UniformRandom(kept)
         if kind in _TALL:
             # Convolutions have their taps last: a block spans outputs and input channels.

@@ -11,7 +11,7 @@ from simsparse.dataflow._arrays import Count, Total
 from simsparse.dataflow.analysis import Analysis
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.problem import Operand, Problem
-from simsparse.ops import Contraction, ContractionKind
+from simsparse.ops import Contraction, ContractionKind, Role
 from simsparse.plan import Floats, ProblemColumn
 from simsparse.sparsity import DENSE, PatternColumn, PatternKind
 
@@ -33,10 +33,16 @@ class Product:
 
 
 def product_of(op: Contraction, row: Floats) -> Product:
-    """A contraction of a workload; patterns on scores say nothing about operands, which are multiplied densely."""
+    """A contraction of a workload; patterns on scores say nothing about operands, which are multiplied densely.
+
+    Probabilities of a causal or windowed attention are zero where no score is needed, as if at random places; of the
+    scores themselves, which are outputs, no condition of a design knows beforehand which ones are needed.
+    """
     bare = op.with_tensors(a=replace(op.a, pattern=DENSE), b=replace(op.b, pattern=DENSE))
-    scores = op.kind in (ContractionKind.SCORE, ContractionKind.VALUE)
-    pattern, density = (_DENSE, 1.0) if scores else _of_operands(row, op.b.pattern.density)
+    if op.kind in (ContractionKind.SCORE, ContractionKind.VALUE):
+        pattern, density = _DENSE, op.needed if op.b.role is Role.SCORE else 1.0
+    else:
+        pattern, density = _of_operands(row, op.b.pattern.density)
     return Product(Problem.from_contraction(bare), pattern, density, max(op.a.dtype.bits, op.b.dtype.bits))
 
 

@@ -17,7 +17,20 @@ from numpy.typing import NDArray
 from simsparse.dataflow._arrays import NEVER, DensityKind, Floats
 from simsparse.dataflow.rounding import Rounding
 from simsparse.errors import InputError, UnsupportedError
-from simsparse.sparsity import NM, NMV, VNM, Block, Dense, Measured, Pattern, Unstructured, Vector
+from simsparse.sparsity import (
+    HELD_NM,
+    MEASURED_TILES,
+    NM,
+    NMV,
+    VNM,
+    Block,
+    Dense,
+    Measured,
+    Pattern,
+    PatternColumn,
+    Unstructured,
+    Vector,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -202,13 +215,45 @@ def of_pattern(pattern: Pattern, shape: tuple[int, ...]) -> Density:
         return FixedStructured(pattern.density)
     if isinstance(pattern, (VNM, NMV)) and pattern.v == 1:
         return FixedStructured(pattern.density)
-    if isinstance(pattern, (Unstructured, Measured)):
+    if isinstance(pattern, Measured):
+        return measured(np.array(pattern.columns()), len(shape))
+    if isinstance(pattern, Unstructured):
         return UniformRandom(pattern.density)
     if isinstance(pattern, (VNM, NMV, Vector)) and len(shape) >= 2:
         return UniformRandom(pattern.density, (*lead, pattern.v, 1))
     if isinstance(pattern, Block) and len(shape) >= 2:
         return UniformRandom(pattern.density, (*lead, pattern.rows, pattern.cols))
     raise UnsupportedError(f"pattern {pattern.text!r} has no density model in dataflow, expected one of single tensors")
+
+
+def measured(pattern: Floats, rank: int, *, reduction_last: bool = True) -> Density:
+    """The density of a tensor with `rank` axes whose weights were measured, from the columns of that pattern.
+
+    Where an N:M holds that the density meets, nonzeros are spread evenly. Else whole blocks are zero or not, of the
+    shape, among single words and the measured tiles, whose fractions of nonempty tiles come nearest to the measured.
+
+    Parameters
+    ----------
+    pattern : (len(PatternColumn),) ndarray
+    reduction_last : bool
+        Whether the last axes are outputs and reduction; else the first ones are (a convolution has its taps last).
+    """
+    kept, holds = float(pattern[PatternColumn.DENSITY]), int(pattern[PatternColumn.HOLDS])
+    if any(holds >> bit & 1 and abs(kept - n / m) < 1e-9 for bit, (n, m) in enumerate(HELD_NM)):
+        return FixedStructured(kept)
+    filled = pattern[PatternColumn.OCCUPIED_0 :][: len(MEASURED_TILES)]
+    if rank < 2 or not 0.0 < kept < 1.0 or np.any(filled < 0.0):
+        return UniformRandom(kept)
+
+    def error(block: tuple[int, int]) -> float:
+        touched = [-(-tall // block[0]) * -(-wide // block[1]) for tall, wide in MEASURED_TILES]
+        return float(np.square(1.0 - (1.0 - kept) ** np.array(touched) - filled).sum())
+
+    block = min(((1, 1), *MEASURED_TILES), key=error)
+    if block == (1, 1):
+        return UniformRandom(kept)
+    ones = (1,) * (rank - 2)
+    return UniformRandom(kept, (*ones, *block) if reduction_last else (*block, *ones))
 
 
 def empty_table(units: float, nonzero: float) -> Floats:
