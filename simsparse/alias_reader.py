@@ -125,7 +125,11 @@ class AliasReader:
         return known.find(row.system) or SystemAlias(match=".")
 
     def _changes(self, row: Measurement) -> Changes:
-        fields = ((self.aliases.threads_field, row.threads), (self.aliases.instances_field, row.instances))
+        fields: tuple[tuple[str, object], ...] = (
+            (self.aliases.threads_field, row.threads),
+            (self.aliases.instances_field, row.instances),
+            (self.aliases.loop_field, True if row.phase == "gemm" else None),
+        )
         return tuple((field, value) for field, value in fields if field and value is not None)
 
     def _model(self, row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:

@@ -99,6 +99,7 @@ class Aliases(BaseModel):
     family: str = ""
     threads_field: str = Field(default="", description="Spec field that takes the column `threads`.")
     instances_field: str = Field(default="", description="Spec field that takes the column `instances`.")
+    loop_field: str = Field(default="", description="Spec field that is true where a bare product is timed in a loop.")
     device: tuple[DeviceAlias, ...] = ()
     system: tuple[SystemAlias, ...] = ()
     dtype: tuple[DTypeAlias, ...] = ()

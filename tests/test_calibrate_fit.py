@@ -52,22 +52,22 @@ def changes(found: Fit) -> dict[str, float]:
 
 
 def test_constants_come_back_from_the_times_that_they_made(tmp_path: Path) -> None:
-    true = {"constants.onednn_efficiency": 0.75, "constants.dram_fraction": 0.5}
+    true = {"constants.onednn_efficiency": 0.95, "constants.dram_fraction": 0.5}
     truth = load_machine("c6i-2xlarge", true)
     table = write(tmp_path / "times.csv", timings(truth, "AWS c6i.2xlarge", GEMMS + GEMVS))
     found = fit(table, "c6i-2xlarge", list(true))
     assert changes(found) == pytest.approx(true, rel=1e-3)
-    assert found.before.median > 0.1
+    assert found.before.median > 0.02
     assert found.after.p90 < 1e-3
     assert found.crossed.p90 < 1e-2
     assert (found.n, found.groups, found.others) == (8, 7, 0)  # two share a matrix
 
 
 def test_by_default_what_the_rows_determine_is_fitted_and_the_rest_said(tmp_path: Path) -> None:
-    truth = load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.75})
+    truth = load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.95})
     table = write(tmp_path / "times.csv", timings(truth, "c6i-2xlarge", GEMMS))
     found = fit(table, "c6i-2xlarge")
-    assert changes(found) == pytest.approx({"constants.onednn_efficiency": 0.75}, rel=1e-3)
+    assert changes(found) == pytest.approx({"constants.onednn_efficiency": 0.95}, rel=1e-3)
     reasons = dict(found.left_out)
     assert reasons["dram_core_bytes_per_s"] == "no row depends on it enough"
     assert set(reasons) | set(changes(found)) == {t.field for t in _tunables("c6i-2xlarge")}
@@ -135,7 +135,7 @@ def test_standard_errors_are_those_of_a_linear_model() -> None:
 
 @pytest.fixture
 def fitted(tmp_path: Path) -> Path:
-    truth = load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.75})
+    truth = load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.95})
     table = write(tmp_path / "times.csv", timings(truth, "c6i-2xlarge", GEMMS))
     path = tmp_path / "fitted.toml"
     assert main(["calibrate", "--from", table, "--on", "c6i-2xlarge", "-o", str(path), "--format", "json"]) == 0
@@ -143,7 +143,7 @@ def fitted(tmp_path: Path) -> Path:
 
 
 def test_an_overlay_is_a_machine_and_leaves_the_datasheet_alone(fitted: Path) -> None:
-    machine, truth = load_machine(str(fitted)), load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.75})
+    machine, truth = load_machine(str(fitted)), load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.95})
     assert machine.name == "fitted"
     here, there = (estimate_gemm(m, 3000, 300, 3000, dtype="fp32").latency_s[0] for m in (machine, truth))
     assert here == pytest.approx(there, rel=1e-3)
@@ -223,8 +223,7 @@ def test_bad_arguments_are_refused(capsys: pytest.CaptureFixture[str], arguments
 
 
 def test_published_rows_of_a_phone_are_fitted_better_and_hold_without_their_model(evidence: Path) -> None:
-    fields = [f"constants.{name}" for name in ("xnnpack_efficiency", "sparse_share", "framework_cycles")]
-    found = fit(evidence / "published" / "cpu.csv", "snapdragon-835", fields)
+    found = fit(evidence / "published" / "cpu.csv", "snapdragon-835", ["constants.xnnpack_efficiency"])
     assert found.n == 13
     assert found.after.median < found.before.median
     assert found.crossed.median < 0.06

@@ -222,18 +222,18 @@ class TestOthers:
     def test_a_command_can_come_from_elsewhere(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def calibrate(rows: int) -> None:
+        def tune(rows: int) -> None:
             """Fit constants."""
             typer.echo(f"fitted to {rows} rows")
 
         class Entry:
-            name = "calibrate"
+            name = "tune"
 
             def load(self) -> object:
-                return calibrate
+                return tune
 
         monkeypatch.setattr("simsparse.cli.entry_points", lambda **_: [Entry()])
-        assert main(["calibrate", "3"]) == 0
+        assert main(["tune", "3"]) == 0
         assert capsys.readouterr().out == "fitted to 3 rows\n"
         assert main(["--help"]) == 0
         assert "Fit constants." in capsys.readouterr().out
@@ -346,6 +346,6 @@ def test_version_and_bare_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"simsparse {simsparse.__version__}\n"
     assert main([]) == 0
     names = {"simulate", "compare", "extract", "gemm", "formats", "workloads", "machines", "patterns", "sweep",
-             "validate", "diff", "dataflow"}  # fmt: skip
+             "validate", "diff", "breakeven", "calibrate", "measurements", "dataflow"}  # fmt: skip
     assert names <= set(capsys.readouterr().out.split())
     assert names == set(typer.main.get_command(app).commands)

@@ -211,10 +211,11 @@ def twin(rows: Floats, on: CpuMachine) -> tuple[Floats, Floats]:
     l3 = rows[:, M.L3_BYTES] / (chip.l3_bytes_per_s * cores) if chip.has_l3 else np.zeros(len(rows))
     achieved = c.dram_fraction.value * chip.dram_bytes_per_s / chip.instances
     dram = rows[:, M.DRAM_BYTES] / np.minimum(chip.dram_core_bytes_per_s * cores, achieved)
-    levels = np.stack([busy, l2, l3, dram])
-    longest = levels.max(axis=0)
-    latency = rows[:, M.OVERHEAD_CYCLES] / clock + longest + c.exposed.value * (levels.sum(axis=0) - longest)
-    instruction, l2_j, l3_j, dram_j, *macs_j = on.parameters[11:]
+    levels = np.stack([busy, l2, l3])
+    within = levels.max(axis=0) + c.exposed.value * (levels.sum(axis=0) - levels.max(axis=0))
+    longer, shorter = np.maximum(within, dram), np.minimum(within, dram)
+    latency = rows[:, M.OVERHEAD_CYCLES] / clock + longer + c.dram_exposed.value * shorter
+    instruction, l2_j, l3_j, dram_j, *macs_j = on.parameters[12:]
     dynamic = (
         rows[:, M.MACS] * np.array(macs_j)[rows[:, M.TYPE].astype(int)]
         + rows[:, M.INSTRUCTIONS] * instruction

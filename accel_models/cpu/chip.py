@@ -52,6 +52,8 @@ class Chip:
         Share of its issue-limited rate that a dense microkernel of this kind of core sustains, SIMD and matrix unit.
     in_framework : bool
         Calls are ops of a model that a framework runs.
+    looped : bool
+        Calls are bare products run again and again.
     """
 
     threads: int
@@ -80,6 +82,7 @@ class Chip:
     constants: Constants
     weights_resident: bool = False
     in_framework: bool = False
+    looped: bool = False
 
     @property
     def x86(self) -> bool:
@@ -131,6 +134,7 @@ def chip_of(spec: CpuSpec, constants: Constants) -> Chip:
         dense_efficiency=(constants.onednn_efficiency if _is_x86(simd) else constants.xnnpack_efficiency).value,
         matrix_efficiency=(constants.accelerate_efficiency if outer else constants.onednn_matrix_efficiency).value,
         constants=constants,
+        looped=spec.looped is not None and spec.looped.value,
     )
 
 

@@ -37,6 +37,8 @@ class Constants(BaseModel):
     )
     onednn_efficiency: Constant = Field(description="The same of the best x86 libraries (oneDNN, MKL).")
     mlas_efficiency: Constant = Field(description="The same of ONNX Runtime's kernels on x86.")
+    blas_efficiency: Constant = Field(description="The same of the BLAS under numpy (OpenBLAS), packing apart.")
+    pack_cycles: Constant = Field(description="Per register of a weight that a BLAS copies into panels in each call.")
     onednn_matrix_efficiency: Constant = Field(description="The same of AMX tiles.")
     accelerate_efficiency: Constant = Field(description="The same of Apple's matrix units.")
     block_share: Constant = Field(
@@ -46,14 +48,27 @@ class Constants(BaseModel):
     element_efficiency: Constant = Field(
         description="Share of their issue-limited rate that norms, softmax and other elementwise ops sustain."
     )
-    exposed: Constant = Field(description="Share of the shorter times that the longest does not hide.")
+    exposed: Constant = Field(
+        description="Share of the shorter times of cores and caches that the longest does not hide."
+    )
+    dram_exposed: Constant = Field(description="The same of memory against cores and caches.")
     call_cycles: Constant = Field(description="Start and barrier of a bare kernel, in core cycles.")
     framework_cycles: Constant = Field(description="What a framework adds to each op of a model, in core cycles.")
     index_cycles: Constant = Field(description="Per nonzero block and tile of tokens: pointer arithmetic of an SpMM.")
     generated_index_cycles: Constant = Field(
         description="Per nonzero and tile of tokens, where code is generated for the mask (DeepSparse)."
     )
-    csr_index_cycles: Constant = Field(description="Per nonzero: index load, address and the latency of its sum.")
+    csr_index_cycles: Constant = Field(description="Per nonzero and token of a scalar sum: latency of the addition.")
+    row_index_cycles: Constant = Field(description="The same of rows in parallel (numba), with its checks of indices.")
+    csr_row_cycles: Constant = Field(description="Per row of CSR: its bounds, and a loop whose end is not foreseen.")
+    axpy_cycles: Constant = Field(description="Per nonzero and vector of sums in L1, which are loaded and stored.")
+    row_axpy_cycles: Constant = Field(description="The same where four nonzeros share the loads and stores of sums.")
+    nonzero_cycles: Constant = Field(description="Least that a nonzero takes before vectors of tokens hide it.")
+    bsr_cycles: Constant = Field(description="Per multiply-add of scipy's blocks, several tokens.")
+    bsr_token_cycles: Constant = Field(description="The same for one token.")
+    mlas_call_cycles: Constant = Field(description="From a call of an ONNX Runtime session to its kernel and back.")
+    scipy_call_cycles: Constant = Field(description="The same of a product of scipy.sparse, the result's array too.")
+    numba_call_cycles: Constant = Field(description="The same of a parallel function compiled by numba.")
     expand_cycles: Constant = Field(description="To expand one register of compressed values by its bitmap (AVX-512).")
     widen16_instructions: Constant = Field(description="Per register of fp32 values made of 16-bit ones.")
     widen8_instructions: Constant = Field(description="Per register of floating-point values made of int8.")

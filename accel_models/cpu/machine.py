@@ -91,7 +91,7 @@ class CpuMachine(KernelMachine):
         """This machine as it runs whole models, with the weights in its shared cache or in memory."""
         if weights_resident not in self._of_model:
             other = CpuMachine(self.spec, self.constants)
-            other.chip = replace(self.chip, in_framework=True, weights_resident=weights_resident)
+            other.chip = replace(self.chip, in_framework=True, weights_resident=weights_resident, looped=False)
             other.kernels = kernels_of(other.chip)
             self._of_model[weights_resident] = other
         return self._of_model[weights_resident]
@@ -103,7 +103,7 @@ class CpuMachine(KernelMachine):
         return np.array([
             chip.threads, chip.instances, chip.clock_hz, chip.l2_bytes_per_s, chip.l3_bytes_per_s,
             chip.dram_core_bytes_per_s, chip.dram_bytes_per_s * c.dram_fraction.value, self.dram_bytes_per_s,
-            c.exposed.value, spec.tdp_w.value, spec.idle_w.value,
+            c.exposed.value, c.dram_exposed.value, spec.tdp_w.value, spec.idle_w.value,
             *energy_parameters(spec, c),
         ])  # fmt: skip
 

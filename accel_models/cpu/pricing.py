@@ -2,9 +2,11 @@
 
     busy     = (arithmetic + index cycles) / clock / threads, times the share of the fullest thread
     level    = bytes / (bandwidth of one core x busy cores); memory also: achieved bandwidth / instances
-    latency  = overhead + longest + exposed x (the others' sum) + power
+    chip     = longest of (busy, L2, L3) + exposed x (the others' sum)
+    latency  = overhead + longer of (chip, memory) + exposed to memory x the shorter + power
 
-`busy`, L2, L3 and memory overlap but for the `exposed` share of the shorter ones. The power term is what it takes to
+What overlaps does so but for an exposed share of what is shorter: one share among the parts of a core and its caches,
+another between these and memory, whose streams prefetchers start late. The power term is what it takes to
 spread the dynamic energy of all instances over enough time for the power limit: the clock falls until it fits.
 """
 
@@ -29,9 +31,9 @@ ROOF_CYCLES, ROOF_BYTES = int(MapColumn.ROOF_CYCLES), int(MapColumn.ROOF_BYTES)
 COMPUTE, INDEX, IMBALANCE, L2, L3, DRAM, OVERHEAD, EXPOSED, POWER = (int(term) for term in Term)
 # Places in the array of machine parameters.
 (
-    P_THREADS, P_INSTANCES, P_CLOCK, P_L2, P_L3, P_DRAM_CORE, P_DRAM, P_DRAM_PEAK, P_EXPOSED, P_TDP, P_IDLE,
-    P_INSTRUCTION_J, P_L2_J, P_L3_J, P_DRAM_J, P_MAC_J,
-) = range(16)  # fmt: skip
+    P_THREADS, P_INSTANCES, P_CLOCK, P_L2, P_L3, P_DRAM_CORE, P_DRAM, P_DRAM_PEAK, P_EXPOSED, P_DRAM_EXPOSED, P_TDP,
+    P_IDLE, P_INSTRUCTION_J, P_L2_J, P_L3_J, P_DRAM_J, P_MAC_J,
+) = range(17)  # fmt: skip
 
 
 @compiled
@@ -55,7 +57,10 @@ def price(
         dram = rows[i, DRAM_BYTES] / min(p[P_DRAM_CORE] * cores, p[P_DRAM] / p[P_INSTANCES])
         busy = compute + index + imbalance
         longest = max(busy, l2, l3, dram)
-        exposed = p[P_EXPOSED] * (busy + l2 + l3 + dram - longest)
+        within = max(busy, l2, l3)
+        behind = p[P_EXPOSED] * (busy + l2 + l3 - within)
+        chip = within + behind
+        exposed = max(chip, dram) + p[P_DRAM_EXPOSED] * min(chip, dram) - longest
         overhead = rows[i, OVERHEAD_CYCLES] / clock
         uncapped = overhead + longest + exposed
 

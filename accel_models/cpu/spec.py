@@ -78,6 +78,9 @@ class CpuSpec(Spec):
         None, description="Copies of the job that run side by side on cores of their own; absent: one."
     )
 
+    looped: Figure[bool] | None = Field(
+        None, description="Bare products run again and again, as benchmarks do: weights that fit stay in the cache."
+    )
     constants: dict[str, Figure[Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = Field(
         default_factory=dict, description="Constants measured on this machine, in place of those that ship."
     )

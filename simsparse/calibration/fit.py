@@ -44,7 +44,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A constant before and after, and the standard error of its logarithm (its logit, if a fraction)."""
+    """A constant before and after, and the standard error of its logarithm."""
 
     field: str
     before: float
@@ -53,7 +53,7 @@ class Fitted:
 
     @property
     def within(self) -> float:
-        """Relative standard error of the value, as far as it is small."""
+        """Relative standard error of the value."""
         return float(np.expm1(self.standard_error))
 
 
@@ -205,7 +205,7 @@ class _Problem:
             residuals,
             start,
             jac=slopes,
-            bounds=(start - FARTHEST, start + FARTHEST),
+            bounds=(start - FARTHEST, np.minimum(start + FARTHEST, [max(t.most, t.free + 1e-9) for t in tunables])),
             loss="soft_l1",
             f_scale=OUTLIER,
             ftol=TOLERANCE,

@@ -1,7 +1,7 @@
 """Which constants some rows determine: from the Jacobian of their predictions, not from how many rows there are.
 
-A column of the Jacobian holds what an e-fold change of one constant (of its odds, if a fraction) does to the logarithm
-of each prediction. Rows determine a set of constants if each moves the predictions, and no mixture of them leaves all
+A column of the Jacobian holds what an e-fold change of one constant does to the logarithm of each prediction. Rows
+determine a set of constants if each moves the predictions of some, and no mixture of them leaves all
 predictions where they are: the collinearity index [1]_ of the normalised columns, one over the root of the least
 eigenvalue of their Gram matrix, is small.
 
@@ -19,15 +19,15 @@ import numpy as np
 
 from simsparse.plan import Floats
 
-LEAST_EFFECT = 0.02  # root mean square of a column: an e-fold changes predictions by 2 %
-MOST_COLLINEAR = 10.0
 ROWS_EACH = 3  # rows for each constant, at least
+LEAST_EFFECT = 0.05  # as many rows change by 5 % in an e-fold of it
+MOST_COLLINEAR = 10.0
 MOST_ERROR = 0.7  # standard error of a constant's logarithm: a factor of two
 
 
 def effect(column: Floats) -> float:
-    """Root mean square of a column of the Jacobian."""
-    return float(np.sqrt(np.mean(column**2)))
+    """What an e-fold of a constant does at least to `ROWS_EACH` rows."""
+    return float(np.sort(np.abs(column))[-min(ROWS_EACH, len(column))])
 
 
 def collinearity(jacobian: Floats) -> float:
@@ -74,7 +74,7 @@ def _nearest(jacobian: Floats, kept: Sequence[int], j: int, names: Sequence[str]
 
 
 def standard_errors(jacobian: Floats, residuals: Floats) -> Floats:
-    """Standard errors of the constants' logarithms (logits), (p,): of a linear model with the residuals' spread."""
+    """Standard errors of the constants' logarithms, (p,): of a linear model with the residuals' spread."""
     rows, count = jacobian.shape
     spread = float(np.sqrt(np.sum(residuals**2) / max(rows - count, 1)))
     covariance = np.linalg.pinv(jacobian.T @ jacobian)

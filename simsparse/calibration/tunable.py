@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-MOST = 1 - 1e-6  # of a fraction, so that its logit is finite
-
 
 @dataclass(frozen=True)
 class Tunable:
@@ -19,7 +17,7 @@ class Tunable:
     value : float
         What it is now, by the spec or the constants that ship.
     fraction : bool
-        It lies between 0 and 1; otherwise it is any number above 0.
+        It is at most 1; otherwise it is any number above 0.
     """
 
     field: str
@@ -28,12 +26,14 @@ class Tunable:
 
     @property
     def free(self) -> float:
-        """A number without bounds that stands for the value: its logit if it is a fraction, else its logarithm."""
-        if not self.fraction:
-            return math.log(self.value)
-        kept = min(self.value, MOST)
-        return math.log(kept / (1 - kept))
+        """Logarithm of the value: what a fit moves."""
+        return math.log(self.value)
+
+    @property
+    def most(self) -> float:
+        """Logarithm of the largest value: a fraction is at most 1."""
+        return 0.0 if self.fraction else math.inf
 
     def of(self, free: float) -> float:
-        """The value that a free number stands for."""
-        return 1 / (1 + math.exp(-free)) if self.fraction else math.exp(free)
+        """The value that a logarithm stands for."""
+        return math.exp(free)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from accel_models.cpu.chip import Chip
 from accel_models.cpu.kernels.attention import FusedAttention
 from accel_models.cpu.kernels.base import CpuKernel
+from accel_models.cpu.kernels.blas import BlasGemm
 from accel_models.cpu.kernels.dense import ConvertGemm, DenseGemm, Depthwise, DotGemm, MatrixGemm, MlasGemm, ShrunkGemm
 from accel_models.cpu.kernels.gemv import CompressedGemv, GroupedGemm, SkippingGemv
-from accel_models.cpu.kernels.spmm import Block4x1, CsrSpmm, GeneratedSpmm, XnnSpmm
+from accel_models.cpu.kernels.rows_of_tokens import BsrSpmm, CsrSpmm, RowSpmm
+from accel_models.cpu.kernels.spmm import Block4x1, GeneratedSpmm, XnnSpmm
 from accel_models.cpu.kernels.streams import NoTransfer, StreamKernel
 
 
@@ -17,6 +19,7 @@ def kernels_of(chip: Chip) -> tuple[CpuKernel, ...]:
         DenseGemm(chip),
         MatrixGemm(chip),
         MlasGemm(chip),
+        BlasGemm(chip),
         ConvertGemm(chip),
         DotGemm(chip),
         ShrunkGemm(chip),
@@ -25,6 +28,8 @@ def kernels_of(chip: Chip) -> tuple[CpuKernel, ...]:
         *(XnnSpmm(chip, height) for height in (1, 2, 4)),
         GeneratedSpmm(chip),
         CsrSpmm(chip),
+        RowSpmm(chip),
+        BsrSpmm(chip),
         CompressedGemv(chip),
         GroupedGemm(chip),
         SkippingGemv(chip),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from accel_models.cpu.chip import INT8, TYPE_BITS
+from accel_models.cpu.columns import MapColumn
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping
 from accel_models.cpu.kernels.microkernel import Tile, dense_work, matrix_tile, simd_tile, work
 from accel_models.cpu.kernels.rows import GemmRows, convert_cycles, gemm_rows, is_float
@@ -85,6 +86,13 @@ class MlasGemm(DenseGemm):
     def tile(self) -> Tile:
         """Its microkernel."""
         return simd_tile(self.chip, self.chip.constants.mlas_efficiency.value)
+
+    def map(self, problem: Floats) -> Floats:
+        """See `Kernel.map`; a session of its own runs a bare product."""
+        mapped = super().map(problem)
+        if not self.chip.in_framework:
+            mapped[:, MapColumn.OVERHEAD_CYCLES] = self.chip.constants.mlas_call_cycles.value
+        return mapped
 
 
 class MatrixGemm(DenseGemm):

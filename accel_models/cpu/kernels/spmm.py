@@ -242,20 +242,3 @@ def engine_refusals(rows: GemmRows, chip: Chip) -> Iterator[Refusal]:
     threshold = chip.constants.compress_from.value
     sparsity = 1 - rows.pattern[:, PatternColumn.DENSITY]
     yield sparsity < threshold - 1e-12, f"the engine stays dense below {threshold:.0%} sparsity"
-
-
-class CsrSpmm(NonzeroSpmm):
-    """CSR as scipy and MKL run it: an axpy over the tokens for each nonzero, sums in L1; SpMV for one token."""
-
-    name = "spmm-csr"
-    format = "csr32"
-    unfolds = False
-
-    def __init__(self, chip: Chip) -> None:
-        super().__init__(chip)
-        self.style = SpmmStyle(1, False, 64.0, 2.0, self.format)
-
-    @property
-    def step_index_cycles(self) -> float:
-        """See `NonzeroSpmm`."""
-        return self.chip.constants.csr_index_cycles.value

@@ -63,15 +63,17 @@ def traffic(
     sums = rows.batch * rows.m * rows.n * SUM_BYTES
     fills = [_fill(rows.batch, a_bytes, b, sums, chip, *cut) for cut in _cuts(each, m_units, n_units)]
     private = chip.l2_bytes * np.minimum(float(chip.threads), rows.batch * m_units)
-    l3 = np.minimum(*fills) + c + reread * _missing(a_bytes, private) if chip.has_l3 else np.zeros(len(rows))
-    cold = np.where(rows.weight & (not chip.weights_resident), a_bytes, 0.0)
+    l3 = np.minimum(*fills) + c + reread * missing(a_bytes, private) if chip.has_l3 else np.zeros(len(rows))
+    # Of a product that runs again and again, what fits half of the shared cache is still there.
+    stays = chip.weights_resident | (a_bytes + b + c <= (chip.shared_bytes / 2 if chip.looped else 0.0))
+    cold = np.where(rows.weight & ~stays, a_bytes, 0.0)
     warm = b + c + np.where(rows.weight, 0.0, a_bytes)
     spilled = np.maximum(warm - chip.shared_bytes, 0.0)
-    streamed = again(a_bytes, b, sums, chip.shared_bytes / 2) + reread * _missing(a_bytes, chip.shared_bytes)
+    streamed = again(a_bytes, b, sums, chip.shared_bytes / 2) + reread * missing(a_bytes, chip.shared_bytes)
     return Traffic(l3, cold + spilled + streamed, cold)
 
 
-def _missing(size: Floats, capacity: Floats | float) -> Floats:
+def missing(size: Floats, capacity: Floats | float) -> Floats:
     """Share of `size` bytes that half of a cache does not hold."""
     share: Floats = np.maximum(1 - capacity / 2 / np.maximum(size, 1.0), 0.0)
     return share

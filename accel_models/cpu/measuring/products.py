@@ -1,0 +1,110 @@
+"""Products `C[M,N] = A[M,K] · B[K,N]` in fp32, as libraries run them: M outputs, N tokens, A the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel_models.cpu.measuring.sampling import Job
+
+Singles = NDArray[np.float32]
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product and what is zero in A: `dense`, `unstructured:s` or `block4x1:s` style text."""
+
+    system: str
+    m: int
+    n: int
+    k: int
+    sparsity: float = 0.0
+    block: int = 0  # side of square blocks that are zero together; 0: single weights
+
+    @property
+    def pattern(self) -> str:
+        """As `simsparse.sparsity` writes it."""
+        if self.sparsity == 0:
+            return "dense"
+        return f"block{self.block}x{self.block}:{self.sparsity:g}" if self.block else f"unstructured:{self.sparsity:g}"
+
+
+def weight(product: Product) -> Singles:
+    """A (M, K), with the zeros of the product; the same each time."""
+    rng = np.random.default_rng(SEED)
+    a = rng.standard_normal((product.m, product.k), dtype=np.float32)
+    if product.sparsity > 0:
+        side = max(product.block, 1)
+        kept = rng.random((product.m // side, product.k // side)) >= product.sparsity
+        a *= np.repeat(np.repeat(kept, side, axis=0), side, axis=1)
+    return a
+
+
+def tokens(product: Product) -> Singles:
+    """B (K, N)."""
+    return np.random.default_rng(SEED + 1).standard_normal((product.k, product.n), dtype=np.float32)
+
+
+def job(product: Product, threads: int) -> Job:
+    """The product as its system runs it, ready to be timed."""
+    run = _MAKERS[product.system](product, threads)
+    return Job(product.system, run, alone=threads == 1 or product.system in ONE_THREAD)
+
+
+def _numpy(product: Product, threads: int) -> Callable[[], object]:
+    """numpy's BLAS, which was told its threads when the process began."""
+    a, b = weight(product), tokens(product)
+    c = np.empty((product.m, product.n), np.float32)
+    return lambda: np.matmul(a, b, out=c)
+
+
+def _scipy_csr(product: Product, threads: int) -> Callable[[], object]:
+    from scipy.sparse import csr_array
+
+    a, b = csr_array(weight(product)), tokens(product)
+    return lambda: a @ b
+
+
+def _scipy_bsr(product: Product, threads: int) -> Callable[[], object]:
+    from scipy.sparse import bsr_array
+
+    a, b = bsr_array(weight(product), blocksize=(product.block, product.block)), tokens(product)
+    return lambda: a @ b
+
+
+def _numba_csr(product: Product, threads: int) -> Callable[[], object]:
+    from scipy.sparse import csr_array
+
+    from accel_models.cpu.measuring.loops import csr_spmm
+
+    a, b = csr_array(weight(product)), tokens(product)
+    c = np.empty((product.m, product.n), np.float32)
+    start, index = a.indptr.astype(np.int32), a.indices.astype(np.int32)
+    return lambda: csr_spmm(start, index, a.data, b, c)
+
+
+def _onnxruntime(product: Product, threads: int) -> Callable[[], object]:
+    """ONNX Runtime's MatMul of tokens (N, K) by the weight (K, M)."""
+    import onnxruntime
+
+    from accel_models.cpu.measuring.onnx_models import matmul
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(matmul(weight(product).T, product.n), options, ["CPUExecutionProvider"])
+    x = np.ascontiguousarray(tokens(product).T)
+    return lambda: session.run(None, {"x": x})
+
+
+_MAKERS: dict[str, Callable[[Product, int], Callable[[], object]]] = {
+    "numpy": _numpy,
+    "scipy-csr": _scipy_csr,
+    "scipy-bsr": _scipy_bsr,
+    "numba-csr": _numba_csr,
+    "onnxruntime": _onnxruntime,
+}
+ONE_THREAD = ("scipy-csr", "scipy-bsr")
