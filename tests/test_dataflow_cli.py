@@ -58,6 +58,15 @@ def test_a_dataflow_of_the_design_stands_for_the_textbook_one_of_its_name() -> N
     assert sorted(names) == ["input-stationary", "output-stationary", "row-stationary", "weight-stationary"]
 
 
+def test_what_a_design_does_not_take_is_said_once() -> None:
+    arguments = ["compare", *LAYER, "--on", "eyeriss-v2-pe", "--patterns", "rows:0.5", "--dataflows"]
+    lines = printed(*arguments, "native,row-stationary").splitlines()
+    assert [line.split()[-2:] for line in lines[1:3]] == [["–", "–"]] * 2
+    assert " ".join(lines[4:]).startswith(
+        "– native, row-stationary: no mode of eyeriss-v2-pe takes rows:0.5: the pattern says nothing"
+    )
+
+
 def test_zeros_of_inputs_speed_up_a_dual_side_design() -> None:
     arguments = ["compare", *LAYER, "--on", "dstc", "--patterns", "unstructured:0.5", "--dataflows", "native"]
     dense, sparse = (
@@ -86,7 +95,7 @@ def test_map_prints_a_loop_nest(tmp_path: Path) -> None:
 
 
 def test_map_for_programs() -> None:
-    found = mapped("--pattern", "2:4", "--objective", "edp")
+    found = mapped("--pattern", "2:4", "--objective", "edp", "--no-padding")
     assert found["levels"][1]["words_held"] <= found["levels"][1]["capacity_words"]
     assert sum(level["energy_j"] for level in found["levels"]) == pytest.approx(found["energy_j"])
     loops = [loop for level in found["mapping"] for loop in level["loops"]]

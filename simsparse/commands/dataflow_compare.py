@@ -158,7 +158,7 @@ def _shown(choices: Sequence[Choice], best: dict[str, Choice], base: float | Non
                 bar(latency_s, top, BAR) if found else "",
                 "" if gain is None else times(gain),
                 si(energy_j, "J") if found else "–",
-                found.best.bound if found else choice.why,
+                found.best.bound if found else "–",
             )
         )
         named = choice.pattern
@@ -166,5 +166,9 @@ def _shown(choices: Sequence[Choice], best: dict[str, Choice], base: float | Non
     made = table(titles, rows, right=("latency", "speedup", "energy"), gap=1)
     for index, choice in enumerate(choices):
         made.rows[index].style = "bold" if best.get(choice.pattern) is choice else ""
-    said = [Text(f"* {name} (mode {choice.mode}): {choice.why}") for name, choice in best.items()]
-    return Group(made, Text(""), *said)
+    said = [f"* {name} (mode {choice.mode}): {choice.why}" for name, choice in best.items()]
+    failed = [choice for choice in choices if choice.found is None]
+    for why in dict.fromkeys(choice.why for choice in failed):
+        of = dict.fromkeys(choice.dataflow for choice in failed if choice.why == why)
+        said.append(f"– {', '.join(of)}: {why}")
+    return Group(made, Text(""), *map(Text, said))

@@ -148,9 +148,10 @@ def choose(
 ) -> Choice:
     """The best mapping of an op whose A has a pattern, over the modes of the design that take it."""
     spec = design.spec
-    best = Choice(
-        pattern.text, limits.dataflows[0].name, "", None, "no mode of the design takes the pattern", spec.clock_hz.value
-    )
+    columns = np.array(pattern.columns())
+    reasons = "; ".join(dict.fromkeys(way.refuses(columns) for way in design.kernels))
+    why = f"no mode of {spec.name} takes {pattern.text}: {reasons}"
+    best = Choice(pattern.text, limits.dataflows[0].name, "", None, why, spec.clock_hz.value)
     for mode, problem in _problems(op, design, pattern, b_density).items():
         architecture = spec.architecture(sparse=not spec.modes[mode].dense)
         try:
