@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accel_models.cpu.spec import CpuSpec
 from simsparse.calibration.tunable import Tunable
 from simsparse.plan import Machine
 from simsparse.registry import Family
 from simsparse.specs import Spec
+
+if TYPE_CHECKING:
+    from simsparse.calibration.measured import MeasuredMachine, Watch
 
 # Constants that timings of kernels can set, and endings of those that are fractions.
 FREE = (
@@ -46,4 +50,11 @@ def tunables(spec: Spec) -> tuple[Tunable, ...]:
     )
 
 
-FAMILY = Family("cpu", CpuSpec, Path(__file__).parent / "machines", build, tunables)
+def measure(name: str, watch: Watch) -> MeasuredMachine:
+    """This machine as it is measured; see `accel_models.cpu.measuring`."""
+    from accel_models.cpu.measuring.machine import measure as run
+
+    return run(name, watch)
+
+
+FAMILY = Family("cpu", CpuSpec, Path(__file__).parent / "machines", build, tunables, measure)

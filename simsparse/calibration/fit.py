@@ -15,7 +15,7 @@ from simsparse.calibration.runs import Repricer
 from simsparse.calibration.tunable import Tunable
 from simsparse.errors import InputError, UnknownNameError, UnsupportedError
 from simsparse.machine import KernelMachine
-from simsparse.measurements import read_measurements
+from simsparse.measurements import Measurement, read_measurements
 from simsparse.plan import Floats
 from simsparse.registry import Family, families, load_spec
 from simsparse.result import dumps
@@ -124,6 +124,17 @@ def fit(path: str | Path, on: str, fields: Sequence[str] = ()) -> Fit:
         For a table that cannot be read, without rows of the machine or with absurd values, a field that is not free,
         and constants that the rows do not determine.
     """
+    return fit_rows(read_measurements(Path(path)), on, fields, source=Path(path).name)
+
+
+def fit_rows(rows: Sequence[Measurement], on: str, fields: Sequence[str] = (), *, source: str) -> Fit:
+    """The same of rows that are read already; `source` is what they are called.
+
+    Raises
+    ------
+    SimsparseError
+        As `fit`.
+    """
     family, spec = family_of(on)
     free = {tunable.field: tunable for tunable in family.tunables(spec)}
     if not free:
@@ -131,10 +142,10 @@ def fit(path: str | Path, on: str, fields: Sequence[str] = ()) -> Fit:
     for field in fields:
         if field not in free:
             raise UnknownNameError.near(f"free constant of {on}", field, free)
-    read = cases_of(read_measurements(Path(path)), on)
+    read = cases_of(rows, on)
     problem = _Problem(family, spec, read.cases)
     chosen, left_out = _chosen(problem, [free[name] for name in fields or free], named=bool(fields))
-    return _fitted(problem, chosen, left_out, read, on, Path(path).name)
+    return _fitted(problem, chosen, left_out, read, on, source)
 
 
 def family_of(on: str) -> tuple[Family, Spec]:

@@ -72,7 +72,7 @@ def figure_toml(figure: Figure[Any]) -> str:
     elif isinstance(value, str):
         shown = _text(value)
     else:
-        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        shown = f"{value:.10g}" if isinstance(value, float) else str(value)
     note = f", note = {_text(figure.note)}" if figure.note else ""
     return f"{{ value = {shown}, source = {_text(figure.source)}{note} }}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,15 @@ class Product:
 
 def weight(product: Product) -> Singles:
     """A (M, K), with the zeros of the product; the same each time."""
+    return _weight(product.m, product.k, product.sparsity, max(product.block, 1))
+
+
+@lru_cache(maxsize=8)
+def _weight(m: int, k: int, sparsity: float, side: int) -> Singles:
     rng = np.random.default_rng(SEED)
-    a = rng.standard_normal((product.m, product.k), dtype=np.float32)
-    if product.sparsity > 0:
-        side = max(product.block, 1)
-        kept = rng.random((product.m // side, product.k // side)) >= product.sparsity
+    a = rng.standard_normal((m, k), dtype=np.float32)
+    if sparsity > 0:
+        kept = rng.random((m // side, k // side)) >= sparsity
         a *= np.repeat(np.repeat(kept, side, axis=0), side, axis=1)
     return a
 
@@ -108,3 +113,20 @@ _MAKERS: dict[str, Callable[[Product, int], Callable[[], object]]] = {
     "onnxruntime": _onnxruntime,
 }
 ONE_THREAD = ("scipy-csr", "scipy-bsr")
+
+
+def peak_job(type_name: str, size: int, threads: int) -> Job:
+    """A square product in a type: numpy's BLAS in floating point, ONNX Runtime in int8."""
+    alone = threads == 1
+    if type_name == "int8":
+        import onnxruntime
+
+        from accel_models.cpu.measuring.onnx_models import matmul_int8
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(matmul_int8(size), options, ["CPUExecutionProvider"])
+        x = np.ones((size, size), np.uint8)
+        return Job("peak int8", lambda: session.run(None, {"x": x}), alone)
+    a, b, c = (np.ones((size, size), {"fp32": np.float32, "fp64": np.float64}[type_name]) for _ in range(3))
+    return Job(f"peak {type_name}", lambda: np.matmul(a, b, out=c), alone)

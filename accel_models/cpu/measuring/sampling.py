@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST_S = 2e-4  # of a sample: shorter jobs are repeated within one
-MOST_SAMPLES, FEWEST_SAMPLES = 25, 5
+MOST_SAMPLES, FEWEST_SAMPLES = 25, 3
 NOISY = 0.10  # spread from which on a figure is not to be trusted
 
 
