@@ -202,7 +202,7 @@ def test_depthwise_convolutions_are_bound_by_bytes() -> None:
 
 
 def test_fused_attention_is_chosen_and_cheaper_than_its_parts() -> None:
-    work = load_workload("llama-2-7b", phase="prefill", seq=2048)
+    work = load_workload("llama-2-7b", phase="prefill", seq=8192)
     result = simulate(work, "a100-sxm-80gb")
     fused = next(i for i, call in enumerate(result.plan.calls) if call.kernel == "flash-attention")
     assert len(result.plan.calls[fused].ops) == 3

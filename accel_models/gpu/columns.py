@@ -38,6 +38,8 @@ class Map(IntEnum):
     GROUP = 24  # rows of A that choose their rows of B together
     MOST_M = 25  # rows of A that a tile may have
     THROUGH_L1 = 26  # 1: each group fetches its rows of B through L1; 0: tiles share them in shared memory
+    SECOND = 27  # SM cycles per element of A of a second kernel, which runs after the tiles
+    ROUND_S = 28  # latency of a round of thread blocks; 0: the card's
 
 
 MAP_WIDTH = len(Map)

@@ -27,6 +27,7 @@ RATE, EXECUTED, EFFICIENCY = int(Map.RATE), int(Map.EXECUTED), int(Map.EFFICIENC
 A_BYTES, B_BYTES, C_BYTES = int(Map.A_BYTES), int(Map.B_BYTES), int(Map.C_BYTES)
 A_STORED, B_KEPT, ISSUE, IMBALANCE = int(Map.A_STORED), int(Map.B_KEPT), int(Map.ISSUE), int(Map.IMBALANCE)
 GROUP, MOST_M, THROUGH_L1 = int(Map.GROUP), int(Map.MOST_M), int(Map.THROUGH_L1)
+SECOND, ROUND_S = int(Map.SECOND), int(Map.ROUND_S)
 LAUNCH_S, RASTER, MENU = int(Map.LAUNCH_S), int(Map.RASTER), int(Map.MENU)
 TILE_M, TILE_N, SPLIT_K, RESIDENT = int(Map.TILE_M), int(Map.TILE_N), int(Map.SPLIT_K), int(Map.RESIDENT)
 DRAM_FRACTION, B_TOUCHED, LARGEST = int(Map.DRAM_FRACTION), int(Map.B_TOUCHED), int(Map.LARGEST)
@@ -48,7 +49,7 @@ W_DRAM, W_L2, W_SMEM = len(Term), len(Term) + 1, len(Term) + 2
 WORK_WIDTH = len(Term) + 3
 
 # Thread-block tiles (M, N) libraries ship. Menus: 0 tensor cores, 1 CUDA cores, 2 N:M on CUDA cores (NM-SpMM's large,
-# medium and small), 3 and 4 row-split kernels on CUDA and tensor cores, whose M counts groups of rows.
+# medium and small), 3 and 4 row-split kernels on CUDA and tensor cores, whose M counts groups of rows, 5 SparTA.
 TILES = np.array(
     [
         [256, 128, 0], [128, 256, 0], [128, 128, 0], [256, 64, 0], [64, 256, 0], [128, 64, 0], [64, 128, 0],
@@ -57,11 +58,15 @@ TILES = np.array(
         [128, 64, 2], [64, 32, 2], [32, 32, 2],
         [4, 64, 3], [4, 32, 3], [4, 16, 3], [4, 8, 3],
         [4, 64, 4], [4, 32, 4], [4, 16, 4], [4, 8, 4],
+        [128, 128, 5],
     ],
     dtype=np.float64,
 )  # fmt: skip
-LANE_TILES, NM_TILES, LANE_ROWS = 1.0, 2.0, 3.0
+LANE_TILES, NM_TILES, LANE_ROWS, TENSOR_ROWS, ONE_TILE = 1.0, 2.0, 3.0, 4.0, 5.0
+# Rows of A that an SM works on at once in row-split kernels: its warps.
 AT_ONCE = 64.0
+# What is gathered through L1 comes at 0.6 of the rate of shared memory (128 bytes a clock): as Sputnik's rows show.
+L1_SHARE = 0.6
 SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
@@ -156,12 +161,14 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     groups = max(tile_m / row[GROUP], 1.0)
     meet = rows_that_meet(row, card, groups) if row[THROUGH_L1] > 0.0 else groups
     union = (1.0 - (1.0 - row[B_KEPT]) ** meet) * groups / meet if row[B_KEPT] < 1.0 else 1.0
-    load = (tile_m * row[A_BYTES] + tile_n * row[B_BYTES] * union) * k
+    # What lies beyond the matrix is not loaded.
+    load = (min(tile_m, row[M]) * row[A_BYTES] + min(tile_n, row[N]) * row[B_BYTES] * union) * k
     read = row[B_BYTES] * row[B_KEPT] * max(side_m / row[GROUP], 1.0)
     smem_bytes = warps * (side_m * row[A_BYTES] + side_n * read) * k
-    # What is gathered through L1 comes at half the rate of shared memory, but is not written to it first.
-    smem_bytes += smem_bytes if row[THROUGH_L1] > 0.0 else load
-    smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * clock)
+    # What is gathered through L1 is not written to shared memory first.
+    gathered = row[THROUGH_L1] > 0.0
+    smem_bytes += 0.0 if gathered else load
+    smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * (L1_SHARE if gathered else 1.0) * clock)
     stored = tile_m * tile_n * row[C_BYTES]
     # Blocks of a cluster share one operand, the more of them there are.
     shared = 2.0 * blocks_m * blocks_n / (blocks_m * blocks_n + 1.0)
@@ -171,15 +178,17 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     issue = tile_m * k * row[ISSUE] / clock
 
     core = core_seconds(mma, smem, l2, issue, card[OVERLAP])
-    # Resident blocks begin and end together. A round's results go to L2 if it has room for them.
+    # Resident blocks begin and end together, and only the last round's results are waited for. They go to L2 if it has
+    # room for them.
     together = busy * stored
     rate = card[L2_RATE] * clock if together <= 0.25 * card[L2_BYTES] else card[DRAM_RATE] * row[DRAM_FRACTION]
     # Blocks of single rows are so many that some always work while others wait.
     waits = 1.0 if row[THROUGH_L1] > 0.0 else np.ceil(rounds / row[RESIDENT])
-    fill = waits * (card[FILL_S] + together / rate)
+    fill = waits * (row[ROUND_S] if row[ROUND_S] > 0.0 else card[FILL_S]) + together / rate
     if split > 1.0:
         # Partial sums go to L2 in fp32 and come back, in a kernel of its own.
         fill += row[M] * row[N] * row[BATCH] * split * 8.0 / (card[L2_RATE] * clock) + 0.5 * row[LAUNCH_S]
+    fill += row[M] * row[K] * row[BATCH] * row[SECOND] / (sms * clock)
     on_sms = rounds * core * row[IMBALANCE] + fill
     if row[LAUNCH_S] + on_sms >= limit_s:
         return float(row[LAUNCH_S] + on_sms)
@@ -207,7 +216,7 @@ def least_seconds(row: Floats, card: Floats) -> float:
 @compiled
 def tile_rows(tile: int, row: Floats) -> float:
     """Rows of A of a tile of the menu."""
-    return float(TILES[tile, 0] * (row[GROUP] if TILES[tile, 2] >= LANE_ROWS else 1.0))
+    return float(TILES[tile, 0] * (row[GROUP] if TILES[tile, 2] == LANE_ROWS or TILES[tile, 2] == TENSOR_ROWS else 1.0))
 
 
 @compiled
@@ -231,7 +240,8 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             if tile_m > row[MOST_M]:
                 continue
             # A tile twice as large as the problem only adds padding.
-            if (tile_m >= 2.0 * row[M] and tile_m > 16.0) or (tile_n >= 2.0 * row[N] and tile_n > 16.0):
+            padded = (tile_m >= 2.0 * row[M] and tile_m > 16.0) or (tile_n >= 2.0 * row[N] and tile_n > 16.0)
+            if padded and row[MENU] != ONE_TILE:
                 continue
             row[TILE_M], row[TILE_N] = tile_m, tile_n
             row[RESIDENT] = resident_blocks(tile_m, tile_n, row[K], card)
@@ -239,7 +249,7 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             # Who takes the largest tile that fills the SMs splits the reduction only if none does.
             most_blocks = card[SM_COUNT] * (4.0 if row[LARGEST] == 0.0 or blocks < card[SM_COUNT] else 0.0)
             for split in SPLITS:
-                if split > 1.0 and (blocks * split > most_blocks or row[K] < split * 256.0):
+                if split > 1.0 and (row[MENU] > LANE_TILES or blocks * split > most_blocks or row[K] < split * 256.0):
                     break
                 row[SPLIT_K] = split
                 time_s = product_terms(row, card, work, best)

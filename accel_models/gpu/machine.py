@@ -10,7 +10,7 @@ import numpy as np
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
-from accel_models.gpu.intervals import REGIME_OF_TERM, intervals
+from accel_models.gpu.intervals import REGIME_OF_TERM, Intervals, intervals
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
@@ -18,14 +18,14 @@ from accel_models.gpu.rates import Rates
 from accel_models.gpu.spec import GpuSpec
 from simsparse.energy import InstructionKind, energy_table
 from simsparse.machine import Kernel, KernelMachine
-from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
 from simsparse.sites import Fusions
 
 _PRODUCTS = (
     dense.Dense, dense.Simt, dense.Sliced, dense.Depthwise, dense.WeightOnly, dense.ActivationSparse,
     structured.SemiStructured, structured.Cutlass24, structured.SparseMarlin, structured.Venom,
     structured.NmCudaCores, structured.NmSparse,
-    unstructured.FlashLlm, unstructured.Sputnik, unstructured.Clasp, unstructured.BlockSparse,
+    unstructured.FlashLlm, unstructured.SparTa, unstructured.Sputnik, unstructured.Clasp, unstructured.BlockSparse,
     attention.FlashAttention, attention.BlockAttention,
 )  # fmt: skip
 
@@ -39,7 +39,7 @@ _ARCHITECTURE = {
     "8": _FRAGMENTS,
     "9": {Card.WARP_M: 64.0, Card.WARP_N: 256.0, Card.MULTICAST: 1.5, Card.SMEM_SHARE: 1.0, Card.OVERLAP: 4.0},
     "10": {Card.WARP_M: 128.0, Card.WARP_N: 256.0, Card.MULTICAST: 2.0, Card.SMEM_SHARE: 1.5, Card.OVERLAP: 4.0},
-    "12": _FRAGMENTS,
+    "12": {**_FRAGMENTS, Card.OVERLAP: 4.0},
 }
 
 
@@ -51,12 +51,15 @@ class GpuMachine(KernelMachine):
     spec : GpuSpec
     fitted : Constants, optional
         Constants to take instead of the shipped ones (fitting uses it).
+    known : Intervals, optional
+        Intervals of these constants; without, predictions have none.
     """
 
     fusions = Fusions(epilogue=True, attention=True)
 
-    def __init__(self, spec: GpuSpec, fitted: Constants | None = None) -> None:
+    def __init__(self, spec: GpuSpec, fitted: Constants | None = None, known: Intervals | None = None) -> None:
         self.spec = spec
+        self._known = known if fitted is not None else intervals()
         self.name = spec.name
         self._constants = fitted if fitted is not None else constants()
         self._reached = self._constants.card(spec)
@@ -157,15 +160,22 @@ class GpuMachine(KernelMachine):
 
     @cached_property
     def _intervals(self) -> Floats | None:
-        """Factors by kernel and regime; none for constants that are just being fitted."""
-        if self._constants is not constants():
+        """Factors by kernel and regime."""
+        if self._known is None:
             return None
-        return intervals().table(self.name, self.spec.compute_capability.value, self.kernel_names)
+        return self._known.table(self.name, self.spec.compute_capability.value, self.kernel_names)
 
     @cached_property
     def fitted_rows(self) -> frozenset[str]:
         """Rows of measurements behind the constants of all cards."""
         return fitted_rows()
+
+    def price(self, plan: Plan) -> Prices:
+        """What each call of a plan costs; calls of a model are also off together."""
+        prices = super().price(plan)
+        if self._known is None or plan.workload is None:
+            return prices
+        return replace(prices, common_interval=np.array(self._known.common))
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """See `pricing.price`; the intervals are by kernel and by what bounds the call."""

@@ -13,6 +13,8 @@ from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind, TrainStag
 C = ProblemColumn
 # Queries of one FlashAttention thread block.
 QUERY_BLOCK = 128.0
+# Kernels of a gate: pool queries, pool keys, multiply, choose.
+GATE_LAUNCHES = 4.0
 _HOST = list(TransferKind).index(TransferKind.HOST_DEVICE)
 _ALL_REDUCE = list(TransferKind).index(TransferKind.ALL_REDUCE)
 _DRAM, _L2, _SMEM = (LEVELS.index(name) for name in ("dram", "l2", "smem"))
@@ -104,14 +106,17 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     ends = batch * queries * sizes * mapping[:, Map.C_BYTES] * both
     # A block passes over the whole cache, or over the part its causal mask leaves.
     l2 = cache * blocks * np.where(blocks > 1, problem[:, C.NEEDED], 1.0) + ends
-    dram = cache + ends + problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
+    gated = mapping[:, Map.SECOND] > 0.0
+    chosen = gated * batch * (keys + queries) * problem[:, C.K] * mapping[:, Map.A_BYTES]
+    dram = cache + ends + chosen + problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES]
     terms = work.terms
     terms[rows, Term.COMPUTE], terms[rows, Term.ISSUE] = core_s, issue_s
     terms[rows, Term.L2] = l2 / (card[Card.L2_BYTES_PER_CLOCK] * clock)
     terms[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
     terms[rows, Term.TAIL] = np.maximum(core_s, issue_s) * (np.ceil(share) / share - 1.0)
-    terms[rows, Term.FILL] = card[Card.FILL_S] * (1.0 + (splits > 1))
-    terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
+    # Blocks of queries that look up which blocks they need wait in every round.
+    terms[rows, Term.FILL] = card[Card.FILL_S] * (1.0 + (splits > 1)) + mapping[:, Map.ROUND_S] * np.ceil(share)
+    terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S] * (1.0 + GATE_LAUNCHES * gated)
     terms[rows, len(TERMS) + _DRAM], terms[rows, len(TERMS) + _L2] = dram, l2
     work.macs[rows] = macs
     work.flops[rows] = 2.0 * batch * queries * keys * sizes * both

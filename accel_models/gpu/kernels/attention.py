@@ -9,6 +9,9 @@ from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern
 from simsparse.plan import Floats, ProblemKind
 from simsparse.sparsity import PatternKind
 
+# Queries that a gate pools; fewer are a decode, whose choice is not part of the kernel.
+GATE_BLOCK = 64.0
+
 
 class FlashAttention(ProductKernel):
     """Dense attention: skips what a causal mask or window rules out by whole tiles, nothing else."""
@@ -27,7 +30,10 @@ class FlashAttention(ProductKernel):
 
 
 class BlockAttention(FlashAttention):
-    """Attention that computes only some blocks of scores, and in decode reads only their tokens."""
+    """Attention that computes only some blocks of scores, and in decode reads only their tokens.
+
+    In prefill a gate chooses the blocks first: it pools queries and keys, which it reads once more (SeerAttention).
+    """
 
     name = "block-attention"
     patterns = (PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
@@ -42,4 +48,6 @@ class BlockAttention(FlashAttention):
         # A tile of 64 queries reads a cached token if any of them needs it.
         queries = np.minimum(problem[:, C.N], 64.0)
         rows[:, Map.B_KEPT] = np.where(tokens, 1.0 - (1.0 - kept) ** queries, kept)
+        # The gate: queries and keys into pooled ones, their product, a choice.
+        rows[:, Map.SECOND] = problem[:, C.N] > GATE_BLOCK
         return rows

@@ -80,7 +80,7 @@ class ProductKernel(Kernel):
             (Map.B_TOUCHED, 1.0), (Map.IMBALANCE, 1.0), (Map.SPLIT_K, 1.0),
             (Map.EFFICIENCY, constants.efficiency),
             (Map.LAUNCH_S, constants.launch_s), (Map.DRAM_FRACTION, constants.dram_fraction),
-            (Map.ISSUE, 0.0), (Map.RASTER, 1.0), (Map.MENU, self.menu),
+            (Map.ISSUE, 0.0), (Map.ROUND_S, constants.fill_s), (Map.RASTER, 1.0), (Map.MENU, self.menu),
         ):  # fmt: skip
             rows[:, column] = value
         return rows

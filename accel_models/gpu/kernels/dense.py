@@ -133,7 +133,11 @@ class WeightOnly(ProductKernel):
 
 
 class ActivationSparse(Dense):
-    """GEMV that reads only the weights of active neurons; over a batch, of those any token needs."""
+    """GEMV with a thread block a neuron, which reads its weights if the neuron is active (over a batch, for any token).
+
+    Neurons are along the longer side of the matrix, as in a feed-forward layer: its outputs in the first product, its
+    inputs in the second. `issue_cycles` pass, on the whole card, from one neuron's block to the next one's.
+    """
 
     name = "act-gemv"
     leaves_out = True
@@ -141,10 +145,11 @@ class ActivationSparse(Dense):
     made_for = "no activation is known to be zero"
 
     def map(self, problem: Floats) -> Floats:
-        """A shorter reduction, and an index to look up for every row of weights."""
+        """A shorter reduction, and a block to launch for every neuron, idle ones too."""
         rows = super().map(problem)
         active = distinct_inputs(pattern_of(problem), problem[:, C.N])
         rows[:, Map.K] = np.maximum(1.0, np.ceil(problem[:, C.K] * active))
         rows[:, Map.EXECUTED] = active
-        rows[:, Map.ISSUE] = self.constants.issue_cycles
+        neurons = np.maximum(problem[:, C.M], problem[:, C.K]) * problem[:, C.BATCH]
+        rows[:, Map.LAUNCH_S] += neurons * self.constants.issue_cycles / self.rates.clock_hz
         return rows

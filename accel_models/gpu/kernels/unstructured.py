@@ -12,7 +12,7 @@ from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from accel_models.gpu.kernels.structured import NO_CONVOLUTION
 from simsparse.formats import stored_bits
 from simsparse.machine import Refusal, is_any
-from simsparse.occupancy import occupied, row_imbalance
+from simsparse.occupancy import implies_nm, occupied, row_imbalance
 from simsparse.plan import Floats
 from simsparse.sparsity import PatternKind
 
@@ -61,6 +61,45 @@ class FlashLlm(SparseKernel):
         rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 16.0) / 8
         rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
         return rows
+
+
+class SparTa(SparseKernel):
+    """Two kernels: 2 of every 4 elements on sparse tensor cores, what does not fit in them as CSR on CUDA cores."""
+
+    name = "sparta"
+    least_capability = 8.0
+    types = ("fp16", "bf16")
+    format = "2:4"
+    menu = 5
+    units = "sparse tensor cores"
+
+    def rate(self, problem: Floats) -> Floats:
+        """Twice the dense rate, whatever the sparsity."""
+        return self.rates.sparse(problem)
+
+    def map(self, problem: Floats) -> Floats:
+        """Tiles of 128 x 128 on 2:4 values; cycles for every nonzero of the rest and 64 columns, as in Sputnik."""
+        rows = super().map(problem)
+        rest = beyond_24(pattern_of(problem))
+        rows[:, Map.A_BYTES] = (0.5 * problem[:, C.A_BITS] + 1.0) / 8
+        rows[:, Map.A_STORED] = rows[:, Map.A_BYTES] + rest * (problem[:, C.A_BITS] + 16.0) / 8
+        rows[:, Map.EXECUTED] = 0.5 + rest
+        rows[:, Map.SECOND] = self.constants.issue_cycles * rest * np.ceil(problem[:, C.N] / 64.0)
+        return rows
+
+
+def beyond_24(pattern: Floats) -> Floats:
+    """Fraction of elements that are nonzero beyond two of their group of 4 along the reduction.
+
+    Elements are taken as independent, `(4 d^3 (1 - d) + 2 d^4) / 4` at density d, but for patterns that imply 2:4
+    (none) and for those whose nonzeros stand together along the reduction (half of them).
+    """
+    kept = pattern[:, P.DENSITY]
+    rest = kept**3 * (1.0 - kept) + 0.5 * kept**4
+    together = is_any(pattern[:, P.KIND], (PatternKind.ROWS, PatternKind.SLICE, PatternKind.BLOCK)) & (
+        pattern[:, P.WIDTH] != 1
+    )
+    return np.where(implies_nm(pattern, 2, 4), 0.0, np.where(together, 0.5 * kept, rest))
 
 
 class Sputnik(SparseKernel):
