@@ -14,7 +14,7 @@ from simsparse.calibration.fit import Fit, fit
 from simsparse.calibration.identify import collinearity, determined, standard_errors
 from simsparse.calibration.measured import spec_toml
 from simsparse.cli import main
-from simsparse.errors import InputError, UnsupportedError
+from simsparse.errors import InputError, UnknownNameError, UnsupportedError
 from simsparse.plan import Machine
 from simsparse.registry import load_spec
 
@@ -91,6 +91,22 @@ def test_machines_of_other_families_and_files_are_fitted_alike(tmp_path: Path) -
     table = write(tmp_path / "fast.csv", timings(load_machine("sat-vcu1525"), "sat-vcu1525", shapes, dtype="fp16"))
     with pytest.raises(UnsupportedError, match="3 rows do not determine dram_efficiency: no row depends on it enough"):
         fit(table, "sat-vcu1525")
+
+
+def test_constants_of_a_card_are_fitted_alike(tmp_path: Path) -> None:
+    """By kernel and of the card, found again under the overlay's name."""
+    true = {"constants.cublas.efficiency": 0.7, "constants.card.dram_fraction": 0.6}
+    table = write(
+        tmp_path / "times.csv", timings(load_machine("rtx-3090", true), "rtx-3090", GEMMS + GEMVS, dtype="fp16")
+    )
+    found = fit(table, "rtx-3090", list(true))
+    assert changes(found) == pytest.approx(true, rel=0.03)
+    path = tmp_path / "mine.toml"
+    path.write_text(found.overlay(load_spec("rtx-3090"), "rtx-3090", "mine").to_toml())
+    times = [estimate_gemm(m, 2048, 2048, 2048).latency_s[0] for m in (str(path), load_machine("rtx-3090", true))]
+    assert times[0] == pytest.approx(times[1], rel=0.03)
+    with pytest.raises(UnknownNameError, match="no kernel with constants is named 'cubla'"):
+        load_machine("rtx-3090", {"constants.cubla.efficiency": 0.5})
 
 
 @pytest.mark.parametrize(

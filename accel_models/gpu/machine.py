@@ -16,6 +16,7 @@ from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
 from accel_models.gpu.rates import Rates
 from accel_models.gpu.spec import GpuSpec
+from accel_models.gpu.tunables import measured
 from simsparse.energy import InstructionKind, energy_table
 from simsparse.machine import Kernel, KernelMachine
 from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
@@ -61,7 +62,7 @@ class GpuMachine(KernelMachine):
         self.spec = spec
         self._known = known if fitted is not None else intervals()
         self.name = spec.name
-        self._constants = fitted if fitted is not None else constants()
+        self._constants = fitted if fitted is not None else measured(constants(), spec)
         self._reached = self._constants.card(spec)
         self._rates = Rates(spec)
         products: list[Kernel] = [kernel(self._rates, self._of(kernel.name)) for kernel in _PRODUCTS]

@@ -64,6 +64,10 @@ class GpuSpec(Spec):
     )
     process_nm: Figure[Positive] = Field(description="Process node as the maker names it.")
 
+    constants: dict[str, dict[str, Figure[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]] = Field(
+        default_factory=dict, description="Constants fitted to this card, by kernel or `card`, for those that ship."
+    )
+
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if not self.mac_rate:
