@@ -108,6 +108,8 @@ class Prices:
     interval : (n, 4) ndarray, optional
         Bounds of 80 % intervals over the predictions, as in `simsparse.intervals.IntervalColumn`; None where the
         machine does not know how far it is off.
+    common_interval : (4,) ndarray, optional
+        The same for what all calls of a workload are off together.
     """
 
     latency_s: Floats
@@ -123,6 +125,7 @@ class Prices:
     level_names: tuple[str, ...]
     energy_names: tuple[str, ...]
     interval: Floats | None = None
+    common_interval: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.latency_s)
@@ -135,7 +138,7 @@ class Prices:
     def _with(self, rows: Mapping[str, NDArray[Any]], interval: Floats | None) -> Prices:
         return Prices(
             **rows, term_names=self.term_names, level_names=self.level_names, energy_names=self.energy_names,
-            interval=interval,
+            interval=interval, common_interval=self.common_interval,
         )  # fmt: skip
 
 

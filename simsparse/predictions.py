@@ -111,7 +111,16 @@ def outcome(reading: Reading) -> Outcome:
 
 @outcome.register
 def _(reading: ModelReading) -> Outcome:
-    machine = load_machine(reading.machine, dict(reading.changes))
+    return model_outcome(reading, load_machine(reading.machine, dict(reading.changes)))
+
+
+def model_outcome(reading: ModelReading, machine: Machine) -> Outcome:
+    """The step of a model on a machine, which need not be the shipped one that the reading names.
+
+    Raises
+    ------
+    SimsparseError
+    """
     work = workload_of(reading)
     # Papers compare narrow weights with the activations' type.
     reference = workload_of(replace(reading, weight_dtype="")) if reading.weight_dtype else None

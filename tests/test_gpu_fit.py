@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from accel_models.gpu.evidence import Block, read, reading_error
-from accel_models.gpu.fit_text import constants_text, fit_text, intervals_text, spans
+from accel_models.gpu.fit import Fitted, fitted
+from accel_models.gpu.fit_text import spans
 from accel_models.gpu.fitted import FOLDER, MOST_OF_CARD, MOST_OF_FAMILY, Search, constants, search_of
-from accel_models.gpu.fitting import fit, fit_family, predicted
-from accel_models.gpu.heldout import Scored, score
-from accel_models.gpu.interval_fit import Coverage, coverage, fit_intervals
+from accel_models.gpu.fitting import fit_family, predicted
 from accel_models.gpu.scores import ASKED, left_out_cards
 from accel_models.gpu.search import minimise
-from simsparse.measurements import Measurement, csv_files
+from simsparse.measurements import Measurement
 from simsparse.registry import load_machine
 
 
@@ -26,35 +25,18 @@ def blocks(evidence: Path) -> list[Block]:
     return [block for block in read(evidence / "published") if block.kernel in constants().kernels]
 
 
-@dataclass(frozen=True)
-class Refitted:
-    """A whole fit, made again."""
-
-    texts: dict[str, str]
-    scored: list[Scored]
-    covered: Coverage
-
-
 @pytest.fixture(scope="module")
-def refitted(blocks: list[Block], evidence: Path) -> Refitted:
-    found = fit(blocks, constants())
-    scored = score(blocks, found)
-    kernels = tuple(found.kernels)
-    covered = coverage(scored, kernels)
-    texts = {
-        "kernels.toml": constants_text(found),
-        "fit.toml": fit_text(found, scored, csv_files([evidence / "published"])[0], covered),
-        "intervals.toml": intervals_text(fit_intervals(scored, kernels)),
-    }
-    return Refitted(texts, scored, covered)
+def refitted(evidence: Path) -> Fitted:
+    """A whole fit, made again."""
+    return fitted(evidence / "published")
 
 
-def test_the_fit_gives_the_shipped_files_byte_for_byte(refitted: Refitted) -> None:
+def test_the_fit_gives_the_shipped_files_byte_for_byte(refitted: Fitted) -> None:
     for name, text in refitted.texts.items():
         assert text == (FOLDER / name).read_text(encoding="utf-8"), name
 
 
-def test_four_of_five_measurements_lie_in_intervals_made_without_them(refitted: Refitted) -> None:
+def test_four_of_five_measurements_lie_in_intervals_made_without_them(refitted: Fitted) -> None:
     """Pooled 75 to 85 %; of every family with 50 rows 65 to 92 %."""
     shapes = refitted.covered.shapes
     assert 0.75 <= np.concatenate(list(shapes.values())).mean() <= 0.85
@@ -63,7 +45,7 @@ def test_four_of_five_measurements_lie_in_intervals_made_without_them(refitted: 
             assert 0.65 <= inside.mean() <= 0.92, kernel
 
 
-def test_cards_that_were_left_out_are_predicted(refitted: Refitted) -> None:
+def test_cards_that_were_left_out_are_predicted(refitted: Fitted) -> None:
     for name, found in left_out_cards(refitted.scored).items():
         assert found is not None
         assert found[0] <= ASKED[name][0], name

@@ -37,6 +37,16 @@ def test_calls_of_one_kernel_are_off_together_and_kernels_are_not() -> None:
     assert (low, high) == pytest.approx((7.0 - 0.5, 7.0 + 1.0))  # 0.1 and 0.2 of the root of 3² + 4²
 
 
+def test_what_all_calls_have_in_common_does_not_average_out() -> None:
+    rows = np.tile([0.9, 1.3, 1.0, 1.0], (2, 1))
+    found = Calls(np.array([3.0, 4.0]), np.array([0, 1]), rows, np.array([0.9, 1.4, 0.8, 1.25]))
+    assert found.latency_s == pytest.approx((7.0 - math.hypot(0.5, 0.7), 7.0 + math.hypot(1.5, 2.8)))
+    assert found.speedup(14.0) == (2.0, 2.0)  # no call is changed
+    sparse = replace(found, interval=np.array([[1.0, 1.0, 0.9, 1.1], [1.0, 1.0, 1.0, 1.0]]))
+    slower = 7.0 + math.hypot(3.0 * (1 / 0.9 - 1), 3.0 * 0.25)  # the first call is 3 of 7 seconds
+    assert sparse.speedup(14.0)[0] == pytest.approx(14.0 / slower)
+
+
 def test_calls_that_are_dense_do_not_blur_a_speedup() -> None:
     both = calls([3.0, 1.0], [0, 1], [[0.5, 2.0, 1.0, 1.0], [0.5, 2.0, 0.5, 2.0]])
     assert both.speedup(6.0) == pytest.approx((6.0 / 5.0, 6.0 / 3.5))

@@ -51,6 +51,7 @@ def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path], 
     lines += ["", "[cards_left_out]"]
     lines += [f'"{name}" = {_pair(errors)}' for name, errors in left_out_cards(scored).items() if errors is not None]
     lines += [*_coverage("shapes left out", covered.shapes), *_coverage("card left out", covered.cards)]
+    lines += [*_coverage("model left out", {"steps": covered.models})]
     lines += ["", "# SHA-256 of each file, the first 12 digits."]
     lines += ["[files]", *(f'"{path.name}" = "{_digest(path)}"' for path in files)]
     for kernel in found.kernels:
@@ -76,8 +77,11 @@ def _family(kernel: str, scored: Sequence[Scored]) -> Iterator[str]:
 
 def intervals_text(found: Intervals) -> str:
     """`intervals.toml`."""
-    lines = [f"{WRITTEN}: bounds over predictions, [latency low, high, speedup low, high], as in", "# intervals.py."]
-    lines += ["# `seen` by regime: compute, memory, overhead."]
+    lines = [
+        f"{WRITTEN}: bounds over predictions, [latency low, high, speedup low, high], as in",
+        "# intervals.py; `seen` by regime: compute, memory, overhead.",
+    ]
+    lines += [f"common = {list(found.common)}"]
     for kernel, family in found.families.items():
         cards = ", ".join(f'{card} = "{generation}"' for card, generation in family.cards.items())
         seen = ", ".join(str(list(row)) for row in family.seen)

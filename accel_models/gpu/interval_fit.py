@@ -59,7 +59,7 @@ def _family(kernel: str, scored: Sequence[Scored], keep: Keep) -> FamilyInterval
         other[both] = np.exp([-width, width])
         for regime in Regime:
             enough = inside[regime] if inside[regime].size >= ENOUGH else together
-            seen[regime, both] = np.exp(_bounds(enough)) if enough.size >= FEWEST else other[both]
+            seen[regime, both] = np.exp(bounds_of(enough)) if enough.size >= FEWEST else other[both]
     cards = {each.block.machine: generation(each.block.machine) for each in mine} if _count(mine) >= FEWEST else {}
     compute, memory, overhead = map(_factors, seen)
     return FamilyIntervals(cards=cards, seen=(compute, memory, overhead), other=_factors(other))
@@ -79,7 +79,7 @@ def _residuals(blocks: Sequence[Scored], part: str, what: str, keep: Keep, regim
     return np.concatenate(found)
 
 
-def _bounds(residuals: Floats) -> Floats:
+def bounds_of(residuals: Floats) -> Floats:
     """Quantiles with as many rows outside on either side, and the prediction between them.
 
     They are a little wider than of the rows themselves, which are a finite sample.
@@ -106,13 +106,22 @@ def generation(machine: str) -> str:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which measurements lie in intervals made without them, by kernel; `shapes` or `cards` were left out."""
+    """Which measurements lie in intervals made without them.
+
+    Attributes
+    ----------
+    shapes, cards : dict of kernel to (n,) ndarray of bool
+        With a group of shapes, or a card, left out.
+    models : (n,) ndarray of bool
+        Steps of models, with the model left out.
+    """
 
     shapes: dict[str, Bools]
     cards: dict[str, Bools]
+    models: Bools
 
 
-def coverage(scored: Sequence[Scored], kernels: Sequence[str]) -> Coverage:
+def coverage(scored: Sequence[Scored], kernels: Sequence[str], models: Bools) -> Coverage:
     """Intervals of each fold from the residuals of the other folds, held against the rows of the fold."""
     shapes: dict[str, list[Bools]] = defaultdict(list)
     cards: dict[str, list[Bools]] = defaultdict(list)
@@ -127,7 +136,8 @@ def coverage(scored: Sequence[Scored], kernels: Sequence[str]) -> Coverage:
         for each in left:
             factors = found.families[each.block.kernel].on(machine, generation(machine))[each.regime]
             cards[each.block.kernel].append(_inside(each.by_card, factors, everything(each)))
-    return Coverage(*({name: np.concatenate(parts) for name, parts in all_of.items()} for all_of in (shapes, cards)))
+    together = [{name: np.concatenate(parts) for name, parts in all_of.items()} for all_of in (shapes, cards)]
+    return Coverage(together[0], together[1], models)
 
 
 def _not_in(group: int, each: Scored) -> Bools:

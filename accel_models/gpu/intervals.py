@@ -74,11 +74,19 @@ class FamilyIntervals(BaseModel):
 
 
 class Intervals(BaseModel):
-    """Those of all families, by kernel."""
+    """Those of all families, by kernel, and what all calls of a model's step are off together.
+
+    Attributes
+    ----------
+    families : dict of FamilyIntervals
+    common : Factors
+        How frameworks run models, which kernels by themselves do not show.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     families: dict[str, FamilyIntervals]
+    common: Factors = (1.0, 1.0, 1.0, 1.0)
 
     def table(self, card: str, capability: str, kernels: Sequence[str]) -> Floats:
         """Factors on one card, (len(kernels), len(Regime), len(IntervalColumn))."""

@@ -76,3 +76,4 @@ def coverage_lines(covered: Coverage) -> Iterator[str]:
         every = np.concatenate(list(parts.values()))
         families = ", ".join(f"{kernel} {inside.mean():.0%}" for kernel, inside in parts.items() if inside.size >= MANY)
         yield f"in 80 % intervals, {name} left out: {every.mean():.1%} of {every.size}; {families}"
+    yield f"in 80 % intervals, models left out: {covered.models.mean():.1%} of {covered.models.size} steps"
