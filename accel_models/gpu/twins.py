@@ -22,7 +22,7 @@ def source_of(row: Measurement) -> str:
 
 
 def dense_twins(rows: Sequence[Measurement]) -> dict[int, tuple[int, float]]:
-    """For rows of sparse products, the dense product of the same shape, device and source.
+    """For rows of sparse products, the dense product of the same shape, device and source, and accumulator if there is.
 
     Returns
     -------
@@ -37,6 +37,8 @@ def dense_twins(rows: Sequence[Measurement]) -> dict[int, tuple[int, float]]:
     for index, row in enumerate(rows):
         twins = dense.get(_key(row)) if _is_product(row) and row.pattern not in ("", "dense") else None
         if twins:
+            # Where a source gives dense times with both accumulators, the row's own.
+            twins = [twin for twin in twins if rows[twin].accumulate == row.accumulate] or twins
             found[index] = (twins[0], float(np.median([rows[twin].seconds for twin in twins])))
     return found
 
