@@ -143,7 +143,7 @@ def test_another_thread_is_never_slower(m: int, n: int, k: int, kind: str, threa
         ("gemv-compressed", "fp32", "unstructured"),
         ("spmm-generated", "fp32", "unstructured"),
     ]),
-    st.integers(16, 3000), st.integers(16, 600), st.integers(64, 3000), st.integers(30, 98),
+    st.integers(16, 3000), st.integers(16, 600), st.integers(64, 3000), st.integers(40, 98),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_more_zeros_never_cost_more(kernel: tuple[str, str, str], m: int, n: int, k: int, percent: int) -> None:
@@ -343,7 +343,7 @@ def test_instances_share_memory() -> None:
         ("epyc-7763", {"pattern": "block4x1:0.9", "a_dtype": "int8"}, "spmm-4x1-int8", "needs AVX-512 VNNI"),
         ("xeon-8375c", {"a_dtype": "bf16"}, "gemm-amx", "no multiply-add for the type"),
         ("graviton-3", {"pattern": "unstructured:0.9", "a_dtype": "fp32"}, "spmm-generated", "engine is for x86"),
-        ("xeon-8375c", {"pattern": "unstructured:0.2", "a_dtype": "fp32"}, "gemv-compressed", "dense below 30%"),
+        ("xeon-8375c", {"pattern": "unstructured:0.2", "a_dtype": "fp32"}, "gemv-compressed", "dense below 40%"),
         ("xeon-8375c", {"a_dtype": "fp32"}, "spmm-csr", "no zeros known beforehand"),
     ],
 )

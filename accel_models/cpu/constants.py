@@ -58,6 +58,12 @@ class Constants(BaseModel):
     generated_index_cycles: Constant = Field(
         description="Per nonzero and tile of tokens, where code is generated for the mask (DeepSparse)."
     )
+    generated_share: Constant = Field(
+        description="Share of the dense microkernel's efficiency that such code sustains with AVX2; with AVX-512 all."
+    )
+    reorder_cycles: Constant = Field(
+        description="Per activation of a bare product in such an engine, to bring it into its layout or out of it."
+    )
     csr_index_cycles: Constant = Field(description="Per nonzero and token of a scalar sum: latency of the addition.")
     row_index_cycles: Constant = Field(description="The same of rows in parallel (numba), with its checks of indices.")
     csr_row_cycles: Constant = Field(description="Per row of CSR: its bounds, and a loop whose end is not foreseen.")

@@ -7,6 +7,7 @@ from accel_models.cpu.kernels.attention import FusedAttention
 from accel_models.cpu.kernels.base import CpuKernel
 from accel_models.cpu.kernels.blas import BlasGemm
 from accel_models.cpu.kernels.dense import ConvertGemm, DenseGemm, Depthwise, DotGemm, MatrixGemm, MlasGemm, ShrunkGemm
+from accel_models.cpu.kernels.engine import Engine
 from accel_models.cpu.kernels.gemv import CompressedGemv, GroupedGemm, SkippingGemv
 from accel_models.cpu.kernels.rows_of_tokens import BsrSpmm, CsrSpmm, RowSpmm
 from accel_models.cpu.kernels.spmm import Block4x1, GeneratedSpmm, XnnSpmm
@@ -31,6 +32,7 @@ def kernels_of(chip: Chip) -> tuple[CpuKernel, ...]:
         RowSpmm(chip),
         BsrSpmm(chip),
         CompressedGemv(chip),
+        Engine(chip),
         GroupedGemm(chip),
         SkippingGemv(chip),
         FusedAttention(chip),

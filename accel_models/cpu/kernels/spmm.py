@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accel_models.cpu.chip import FP32, INT8, Chip
+from accel_models.cpu.columns import MapColumn
 from accel_models.cpu.kernels.base import CpuKernel, gemm_mapping, unevenness
 from accel_models.cpu.kernels.microkernel import work
 from accel_models.cpu.kernels.rows import Bools, GemmRows, convert_cycles, fp32_kind, gemm_rows, is_float
@@ -17,6 +18,7 @@ from simsparse.occupancy import occupied
 from simsparse.plan import Floats, ProblemColumn
 from simsparse.sparsity import PatternColumn, PatternKind
 
+FEWEST_TOKENS = 64.0  # DeepSparse 1.8 on AVX2
 _AT_RUN_TIME = (PatternKind.ACTIVATION, PatternKind.ATTENTION_BLOCK, PatternKind.ATTENTION_TOKEN)
 
 
@@ -205,7 +207,8 @@ class XnnSpmm(NonzeroSpmm):
 class GeneratedSpmm(NonzeroSpmm):
     """Code generated for one mask (DeepSparse-like): four outputs share the inputs that any of them needs.
 
-    Its multiply-adds are as efficient as dense ones. Sums stay in registers as long as the inputs stay in L1.
+    Sums stay in registers as long as the inputs stay in L1. A bare product has its activations put into the engine's
+    layout and back; within a model they stay in it.
     """
 
     name = "spmm-generated"
@@ -226,13 +229,23 @@ class GeneratedSpmm(NonzeroSpmm):
     @property
     def efficiency(self) -> float:
         """See `NonzeroSpmm`."""
-        return self.chip.dense_efficiency
+        wide = "AVX-512" in self.chip.simd
+        return self.chip.dense_efficiency * (1.0 if wide else self.chip.constants.generated_share.value)
+
+    def map(self, problem: Floats) -> Floats:
+        """See `Kernel.map`."""
+        mapped = super().map(problem)
+        if not self.chip.in_framework:
+            rows = gemm_rows(problem, self.chip)
+            values = rows.batch * rows.n * (rows.k + rows.m)
+            mapped[:, MapColumn.INDEX_CYCLES] += values * self.chip.constants.reorder_cycles.value
+        return mapped
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
         """Also other architectures, and matrices that are too dense."""
         yield from super().refusals(problem)
         rows = gemm_rows(problem, self.chip)
-        yield rows.n < self.chip.lanes, f"fewer tokens than a register holds ({self.chip.lanes})"
+        yield rows.n < FEWEST_TOKENS, f"fewer than {FEWEST_TOKENS:.0f} tokens, which the engine takes in pairs"
         yield from engine_refusals(rows, self.chip)
 
 
