@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from toy_machine import Toy
 
 from simsparse.alias_reader import AliasReader
 from simsparse.errors import InputError, SimsparseError
 from simsparse.measurements import REQUIRED, Use, read_measurements
 from simsparse.outcomes import METRICS, Outcome, in_metric
+from simsparse.plan import Plan, Prices
 from simsparse.readings import GemmReading, ModelReading, Reader, Unreadable
 from simsparse.registry import registered
 from simsparse.simulate import estimate_gemm, simulate
@@ -138,6 +141,36 @@ def test_json_has_the_keys_of_the_schema(write: Write) -> None:
     assert set(data["groups"][0]) == {"system", "device", "metric", *scores.split()}
     assert set(data["rows"][0]) >= {"id", "kernel", "measured", "predicted", "error", "low", "high", "fitted"}
     assert data["groups"][0]["kendall_tau"] is None
+
+
+class FittedToy(Toy):
+    """A toy that was fitted on a row, and that is 10 % off at most."""
+
+    fitted_rows = frozenset({"in"})
+
+    def price(self, plan: Plan) -> Prices:
+        prices = super().price(plan)
+        return replace(prices, interval=np.tile([0.9, 1.1, 1.0, 1.0], (len(prices), 1)))
+
+
+def test_fitted_rows_stand_apart_and_intervals_are_counted(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registered(), "machines", {"toy": FittedToy()})
+    latency_us = float(estimate_gemm("toy", 64, 128, 256).latency_s[0]) * 1e6
+    rows = [
+        {**GEMM, "id": name, "value": latency_us / ratio} for name, ratio in (("in", 1.05), ("a", 0.7), ("b", 1.08))
+    ]
+    report = validate(write(*rows))
+    group = only_group(report)
+    assert (group.fitted.n, group.held_out.n) == (1, 2)
+    assert group.fitted.median_abs_error == pytest.approx(0.05)
+    assert group.held_out.median_abs_error == pytest.approx((0.3 + 0.08) / 2)
+    assert [row.fitted for row in report.rows] == [True, False, False]
+    assert [row.covered for row in report.rows] == [True, False, True]
+    assert group.coverage == pytest.approx(2 / 3)
+    assert (report.rows[0].low, report.rows[0].high) == pytest.approx((0.9 * latency_us, 1.1 * latency_us))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(validation_table(report))
+    assert "67% 1 5.0% 5.0% 2 19.0% 27.8%" in " ".join(console.export_text().split())
 
 
 def test_the_table_shows_scores_reasons_and_claims(write: Write) -> None:
