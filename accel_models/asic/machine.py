@@ -53,7 +53,7 @@ from simsparse.workload import Phase, Workload
 C = ProblemColumn
 STREAM = "stream"
 FASTEST = Objective(latency=1.0, energy=0.05)  # of two mappings about as fast the one that takes less energy
-BUDGET = 10_000  # mappings of a product by one dataflow
+BUDGET = 20_000  # mappings of a product by one dataflow
 _BITS = {"fp64": 64, "fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "fp4": 4}
 
 

@@ -167,14 +167,16 @@ def distinct_on_axis(
     axes: Ints, t: int, axis: int, loops: Ints, factors: Floats, first: int, last: int, step: Floats, w: int
 ) -> float:
     """Distinct offsets along an axis over the spatial loops from `first` to before `last`."""
-    on_axis, places = 0, 1
+    only, mixed, places = -1, False, 1
     for i in range(first, last):
-        if axes[t, axis, loops[i, LoopColumn.DIM]] != 0 and factors[i, w] > 1.0:
-            on_axis += 1
+        d = loops[i, LoopColumn.DIM]
+        if axes[t, axis, d] != 0 and factors[i, w] > 1.0:
+            mixed = mixed or (only >= 0 and only != d)
+            only = d
             places *= int(factors[i, w])
-    if on_axis < 2:
+    if not mixed:
         return float(places)
-    # Sums of several loops may coincide (p + r).
+    # Sums over several dimensions may coincide (p + r).
     distinct = 0.0
     for place in range(places):
         offset = offset_on_axis(axes, t, axis, loops, factors, first, last, step, w, place)

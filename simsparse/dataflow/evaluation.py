@@ -19,6 +19,7 @@ from simsparse.dataflow.problem import Problem
 
 UNFIT = 1e6  # added to by how much a mapping does not fit
 IDLE = 1e5  # the score of one that keeps too little of the array busy is above this
+FEW = 256  # mappings that one core evaluates alone
 QUESTIONS = 4096  # of the compiled code, answered in one go
 
 
@@ -70,21 +71,31 @@ class Evaluation:
         What does not fit scores worse than all that does; what has no room on the mesh, or is beyond the budget, is
         not evaluated and scores infinity.
         """
-        live = np.flatnonzero(order.frame.fits(picks))[: self.left]
+        fits = order.frame.fits(picks)
+        if len(fits) <= self.left and fits.all():
+            return self._of_all(order, picks)
+        live = np.flatnonzero(fits)[: self.left]
         outcomes = np.full((len(Outcome), picks.shape[1]), np.inf)
         scores = np.full(picks.shape[1], np.inf)
-        if not len(live):
-            return scores, outcomes
-        for extents, group in order.frame.by_extents(picks[:, live]):
-            outcomes[:, live[group]] = self._on_cores(self._ready(extents), order, picks[:, live[group]])
-        self.evaluated += len(live)
-        found = outcomes[:, live]
-        score = self.objective.score(found)
-        unfit = found[Outcome.EXCESS] > 0.0
-        score[unfit] = UNFIT + found[Outcome.EXCESS, unfit]
-        score[~unfit & (found[Outcome.BUSY] < self.constraints.least_utilisation)] += IDLE
-        self._extend_front(found[:2, score < IDLE], order)
-        scores[live] = score
+        if len(live):
+            scores[live], outcomes[:, live] = self._of_all(order, picks[:, live])
+        return scores, outcomes
+
+    def _of_all(self, order: Order, picks: Ints) -> tuple[Floats, Floats]:
+        groups = list(order.frame.by_extents(picks))
+        if len(groups) == 1:
+            outcomes = self._on_cores(self._ready(groups[0][0]), order, picks)
+        else:
+            outcomes = np.empty((len(Outcome), picks.shape[1]))
+            for extents, group in groups:
+                outcomes[:, group] = self._on_cores(self._ready(extents), order, picks[:, group])
+        self.evaluated += picks.shape[1]
+        scores = self.objective.score(outcomes)
+        unfit = outcomes[Outcome.EXCESS] > 0.0
+        scores[unfit] = UNFIT + outcomes[Outcome.EXCESS, unfit]
+        if self.constraints.least_utilisation > 0.0:
+            scores[~unfit & (outcomes[Outcome.BUSY] < self.constraints.least_utilisation)] += IDLE
+        self._extend_front(outcomes[:2, scores < IDLE], order)
         return scores, outcomes
 
     def best_of(self, order: Order, picks: Ints, keep: int = 1) -> list[State]:
@@ -102,11 +113,11 @@ class Evaluation:
         return self.prepared[extents]
 
     def _on_cores(self, prepared: Prepared, order: Order, picks: Ints) -> Floats:
-        cuts = np.linspace(0, picks.shape[1], self.cores + 1).astype(int)
-        parts = [slice(a, b) for a, b in itertools.pairwise(cuts) if b > a]
-        if len(parts) == 1:
+        if self.cores == 1 or picks.shape[1] < FEW:
             return self._run(prepared, order, picks)
-        with ThreadPoolExecutor(len(parts)) as pool:
+        cuts = np.linspace(0, picks.shape[1], self.cores + 1).astype(int)
+        parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+        with ThreadPoolExecutor(self.cores) as pool:
             found = pool.map(lambda part: self._run(prepared, order, picks[:, part]), parts)
             return np.concatenate(list(found), axis=1)
 
@@ -115,8 +126,9 @@ class Evaluation:
         if lanes == 1:
             splits, chosen = order.factors(picks[:, 0])[:, np.newaxis], np.zeros((width, 1), np.int64)
         else:
-            splits, chosen = order.splits, np.zeros((width, lanes), np.int64)
-            chosen[: len(picks)] = picks
+            splits, chosen = order.splits, np.ascontiguousarray(picks)
+        if len(chosen) < width:
+            chosen = np.concatenate([chosen, np.zeros((width - len(chosen), lanes), np.int64)])
         outcomes = np.empty((len(Outcome), lanes))
         while True:
             asked = prepared.asked(min(QUESTIONS, 64 * lanes))

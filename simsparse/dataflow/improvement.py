@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,10 +12,11 @@ from simsparse.dataflow.mapspace import Frame, Order, Space
 
 SAMPLES = 384  # random mappings of each order
 MOST_SAMPLES = 4096  # of all orders together, where they are few
-ELITES = 10
-SWEPT = 2048  # ways of a dimension that are all tried
-TOGETHER = 729  # combinations of the ways of each dimension that help alone
-TRADES = 1024  # pairs of dimensions with a factor of each moved
+ELITES = 8
+SWEPT = 256  # ways of a dimension that are all tried
+TOGETHER = 243  # combinations of the ways of each dimension that help alone
+TRADES = 384  # pairs of dimensions with a factor of each moved
+NUDGES = 24  # mappings near the best one that are tried in each sibling of its order
 ROUNDS = 40
 
 
@@ -33,7 +33,7 @@ def improved(search: Evaluation, space: Space, rng: np.random.Generator) -> Stat
         elites.sort(key=by_score)
         if settled or search.left == 0:
             break
-        del elites[max(1, len(elites) * 2 // 3) :]
+        del elites[max(1, len(elites) // 2) :]
     return elites[0]
 
 
@@ -80,11 +80,25 @@ def _neighbour(search: Evaluation, space: Space, state: State, rng: np.random.Ge
     parts = np.split(scores, np.cumsum([len(ways) for ways in swept])[:-1])
     best = min(best, *search.best_of(state.order, _together(state.order.frame, swept, parts)), key=by_score)
     best = min(best, *search.best_of(best.order, _trades(best, rng)), key=by_score)
+    near = _nudged(best, rng)
     for sibling in space.siblings(best.order, best.picks):
         if search.left == 0:
             break
-        best = min(best, *search.best_of(sibling, best.picks[:, np.newaxis]), key=by_score)
+        best = min(best, *search.best_of(sibling, near), key=by_score)
     return best
+
+
+def _nudged(state: State, rng: np.random.Generator) -> Ints:
+    """A mapping, and some with a factor moved in one dimension: another order may need other tiles."""
+    frame = state.order.frame
+    moves = [(d, way) for d, pick in enumerate(state.picks) for way in _moves(frame, d, int(pick)) if way != pick
+             and frame.totals[d][way] == frame.totals[d][pick]]  # fmt: skip
+    chosen = rng.permutation(len(moves))[:NUDGES]
+    picks = np.repeat(state.picks[:, np.newaxis], 1 + len(chosen), axis=1)
+    for column, index in enumerate(chosen, 1):
+        d, way = moves[index]
+        picks[d, column] = way
+    return picks
 
 
 def _ways_near(frame: Frame, picks: Ints, d: int, rng: np.random.Generator) -> Ints:
@@ -96,10 +110,8 @@ def _ways_near(frame: Frame, picks: Ints, d: int, rng: np.random.Generator) -> I
 
 
 def _moves(frame: Frame, d: int, pick: int) -> Ints:
-    """Ways of a dimension with a factor moved from one loop to another, or another total by one loop; and itself."""
-    ways, totals = frame.ways[d], frame.totals[d]
-    differ = (ways != ways[:, [pick]]).sum(axis=0)
-    return np.flatnonzero((differ < 2) | ((differ == 2) & (totals == totals[pick])))
+    """Ways of a dimension that differ in at most two loops: itself, a factor moved between loops, other totals."""
+    return np.flatnonzero((frame.ways[d] != frame.ways[d][:, [pick]]).sum(axis=0) <= 2)
 
 
 def _together(frame: Frame, swept: list[Ints], scores: list[Floats]) -> Ints:
@@ -113,24 +125,24 @@ def _together(frame: Frame, swept: list[Ints], scores: list[Floats]) -> Ints:
 
 
 def _trades(state: State, rng: np.random.Generator) -> Ints:
-    """Mappings with a factor moved in each of two dimensions: where one tile shrinks another may grow."""
-    frame = state.order.frame
-    moves = [_moves(frame, d, int(pick)) for d, pick in enumerate(state.picks)]
-    alike = [own[frame.totals[d][own] == frame.totals[d][state.picks[d]]] for d, own in enumerate(moves)]
-    pairs = list(_pairs([len(own) for own in alike]))
-    if not pairs:
-        return state.picks[:, np.newaxis]
-    weights = np.array([len(alike[a]) * len(alike[b]) for a, b in pairs], np.float64)
-    counts = np.minimum(weights, np.ceil(TRADES * weights / weights.sum())).astype(int)
-    picks = np.repeat(state.picks[:, np.newaxis], counts.sum(), axis=1)
-    ends = np.cumsum(counts)
-    for (a, b), end, count, all_of in zip(pairs, ends, counts, weights, strict=True):
-        chosen = rng.choice(int(all_of), count, replace=False)
-        picks[a, end - count : end] = alike[a][chosen // len(alike[b])]
-        picks[b, end - count : end] = alike[b][chosen % len(alike[b])]
+    """Mappings with a factor moved in each of two dimensions: where one tile shrinks another may grow.
+
+    One of the two may be padded otherwise.
+    """
+    frame, alike, padded = state.order.frame, [], []
+    for d, pick in enumerate(state.picks):
+        moves, totals = _moves(frame, d, int(pick)), frame.totals[d]
+        others = np.setdiff1d(totals[moves], totals[pick])
+        alike.append(moves[totals[moves] == totals[pick]])
+        padded.append(moves[totals[moves] == rng.choice(others)] if len(others) else moves[:0])
+    pairs = [(a, alike[a], b, alike[b]) for a, b in itertools.combinations(range(len(alike)), 2)]
+    pairs += [(a, padded[a], b, alike[b]) for a, b in itertools.permutations(range(len(alike)), 2)]
+    sizes = np.array([len(first) * len(second) for _, first, _, second in pairs])
+    counts = np.minimum(sizes, np.ceil(TRADES * sizes / max(1, sizes.sum()))).astype(int)
+    picks = np.repeat(state.picks[:, np.newaxis], max(1, counts.sum()), axis=1)
+    for (a, first, b, second), end, count in zip(pairs, np.cumsum(counts), counts, strict=True):
+        if count:
+            chosen = rng.choice(len(first) * len(second), count, replace=False)
+            picks[a, end - count : end] = first[chosen // len(second)]
+            picks[b, end - count : end] = second[chosen % len(second)]
     return picks
-
-
-def _pairs(sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of dimensions that have more than one way each."""
-    return itertools.combinations([d for d, size in enumerate(sizes) if size > 1], 2)

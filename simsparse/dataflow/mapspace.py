@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,6 +88,9 @@ class Frame:
 
     def by_extents(self, picks: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
         """Extents after padding, and the mappings that have them."""
+        if not self._variants:
+            yield tuple(int(totals[0]) for totals in self.totals), np.arange(picks.shape[1])
+            return
         code = np.zeros(picks.shape[1], np.int64)
         for d, which in self._variants:
             code = code * (1 + which.max()) + which[picks[d]]
@@ -273,11 +276,15 @@ class Space:
                 continue
             rows = zip(order.loops.tolist(), factors, strict=True)
             active = frozenset(d for (level, d, kind), factor in rows if level == at and not kind and factor > 1)
-            if count_arrangements(blocks, active) <= MOST_ARRANGED:
-                others: Iterator[Dims] = arrangements(blocks, active)
+            if self._stays_suffice:
+                others: Iterable[Dims] = self._starts[at]
+            elif count_arrangements(blocks, active) <= MOST_ARRANGED:
+                others = arrangements(blocks, active)
             else:
                 others = moved(order.times[at], blocks, active)
             for dims in others:
+                if dims == order.times[at]:
+                    continue
                 yield Order(order.frame, (*order.times[:at], dims, *order.times[at + 1 :]), order.stored)
         for stored in self.holdings:
             if stored is not order.stored:
@@ -319,8 +326,8 @@ def _frame(
                     own.append((at, fan.axis))
                     limits.append(fan.limit)
         loops.append(tuple(own))
-        if padding:
-            found = padded_splits(extent, tuple(limits))
+        if padding and len(own) > 1:
+            found = padded_splits(extent, tuple(limits), _rooms(problem, spread, d))
         else:
             exact = split(extent, tuple(limits))
             found = exact, np.full(exact.shape[1], extent)
@@ -328,6 +335,19 @@ def _frame(
         totals.append(found[1])
     together = tuple((tuple(place[fan] for fan in members), limit) for members, limit in shared(spread))
     return Frame(flow, tuple(loops), tuple(place[fan] for fan in spread), together, tuple(ways), tuple(totals))
+
+
+def _rooms(problem: Problem, spread: tuple[Fan, ...], dim: int) -> tuple[int, ...]:
+    """Room that other dimensions leave a dimension on the axes that they share, where they are spread wholly."""
+    found = set()
+    for members, limit in shared(spread):
+        others = sorted({fan.dim for fan in members} - {dim})
+        if len(others) < len({fan.dim for fan in members}):
+            for some in itertools.chain.from_iterable(
+                itertools.combinations(others, n) for n in range(len(others) + 1)
+            ):
+                found.add(int(limit) // math.prod(problem.dims[d][1] for d in some))
+    return tuple(sorted(found - {0, 1}))
 
 
 def _holdings(problem: Problem, architecture: Architecture) -> tuple[Ints, ...]:

@@ -15,6 +15,7 @@ MOST_SPLITS = 20_000  # of one extent; beyond, those that use little of the arra
 SMOOTH = (2, 3, 5, 7)
 WASTE = 0.125  # of an extent, that padding adds for more ways to split it
 NEAR = 64  # the most that it adds
+SHORT = 32  # extents of which all even cuts are tried
 
 
 @lru_cache(maxsize=4096)
@@ -46,42 +47,52 @@ def split(extent: int, limits: tuple[float, ...]) -> Floats:
 
 
 @lru_cache(maxsize=4096)
-def padded_splits(extent: int, limits: tuple[float, ...]) -> tuple[Floats, Ints]:
-    """Ways to split an extent or one that it is padded to, shape (k, ways), and what each multiplies to, (ways,)."""
-    rooms = [int(limit) for limit in limits if math.isfinite(limit)]
-    rooms = [*rooms, math.prod(rooms)] if len(rooms) > 1 else rooms
-    parts = [split(total, limits) for total in paddings(extent, tuple(rooms))]
+def padded_splits(extent: int, limits: tuple[float, ...], rooms: tuple[int, ...]) -> tuple[Floats, Ints]:
+    """Ways to split an extent or one that it is padded to, shape (k, ways), and what each multiplies to, (ways,).
+
+    `rooms` are numbers of instances that the dimension may be spread over, beside those of the limits.
+    """
+    axes = tuple(int(limit) for limit in limits if math.isfinite(limit))
+    parts = [split(total, limits) for total in paddings(extent, axes, rooms)]
     ways = np.concatenate(parts, axis=1)
     return ways, np.prod(ways, axis=0).astype(np.int64)
 
 
-def paddings(extent: int, rooms: tuple[int, ...]) -> tuple[int, ...]:
+def paddings(extent: int, axes: tuple[int, ...], rooms: tuple[int, ...] = ()) -> tuple[int, ...]:
     """Extents worth padding to, the extent itself first.
 
-    They fill instances along a dimension, evenly or wholly, or have more divisors than all that need less padding.
+    They fill axes of instances, each alone or one inside the other, evenly or wholly, and can be split further.
     """
-    found = {extent}
-    for room in rooms:
+    found = set(_divisible(extent))
+    whole = math.prod(axes)
+    for chain in {(), *((room,) for room in (*axes, *rooms, whole)), axes, axes[::-1]}:
+        spread, rounds = 1, extent
+        for room in chain:
+            factor = -(-rounds // -(-rounds // room))
+            spread, rounds = spread * factor, -(-rounds // factor)
+        found |= {spread * more for more in _divisible(rounds)}
+    for room in (*axes, whole):
         rounds = -(-extent // room)
-        found |= {rounds * -(-extent // rounds), _filling(extent, room)}
-    if not (_smooth(extent) and extent >= NEAR):
-        most = len(divisors(extent))
-        for total in range(extent + 1, extent + max(extent > 2, min(NEAR, int(extent * WASTE))) + 1):
-            if len(divisors(total)) > most:
-                found.add(total)
-                most = len(divisors(total))
+        if room < extent and (extent % room or not _smooth(rounds)):
+            padded = next(n for n in itertools.count(rounds) if _smooth(n))
+            found.add((padded if padded * room <= extent * 1.1 else rounds) * room)
     return tuple(sorted(found))
 
 
-def _filling(extent: int, room: int) -> int:
-    """The extent, or a little more that fills the instances along it and can be split further."""
-    if extent <= room:
-        return extent
-    rounds = -(-extent // room)
-    if extent % room == 0 and _smooth(rounds):
-        return extent
-    padded = next(n for n in itertools.count(rounds) if _smooth(n))
-    return padded * room if padded * room <= extent * 1.1 or rounds * room == extent else rounds * room
+def _divisible(extent: int) -> tuple[int, ...]:
+    """The extent, and larger ones: of a short one all that cut it evenly, else those with more divisors.
+
+    A multiple of 64 can be cut finely enough as it is.
+    """
+    if extent <= SHORT:
+        cuts = {pieces * -(-extent // pieces) for pieces in range(1, extent + 1)}
+        return tuple(sorted(total for total in cuts if 3 * total <= 4 * extent))
+    found, most = [extent], len(divisors(extent))
+    for total in range(extent + 1, extent + min(NEAR, int(extent * WASTE)) + 1) if extent % 64 else ():
+        if len(divisors(total)) > most:
+            found.append(total)
+            most = len(divisors(total))
+    return tuple(found)
 
 
 @lru_cache(maxsize=65536)
