@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from simsparse import __version__
-from simsparse.commands import breakeven, calibrate, dataflow, listings, measurements, products, simulation, study
+from simsparse.commands import breakeven, calibrate, dataflow, listings, measurements, products, simulation, study, trace
 from simsparse.errors import SimsparseError
 
 # typer brings its own click or takes the installed one; this is the base of its usage errors either way.
@@ -54,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (simulation, products, breakeven, listings, study, calibrate, measurements, dataflow):
+for _module in (simulation, products, breakeven, listings, study, calibrate, measurements, dataflow, trace):
     _module.add_to(app)
 
 

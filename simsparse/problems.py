@@ -185,7 +185,8 @@ def _contraction(op: Contraction, training: bool) -> Floats:
     row[C.A_IS_WEIGHT] = op.a.role is Role.WEIGHT
     row[C.B_DENSITY] = op.b.pattern.density if op.kind is ContractionKind.MATMUL else 1.0
     if op.kind is ContractionKind.CONV:
-        row[C.CONV_REUSE] = view.batch * view.n * view.k / op.b.elements
+        expanded, columns = (op.a, view.m) if op.b.role is Role.WEIGHT else (op.b, view.n)
+        row[C.CONV_REUSE] = view.batch * columns * view.k / expanded.elements
     row[C.TRAIN_STAGE] = train_stage(op.name, training)
     scores = {ContractionKind.SCORE: op.out, ContractionKind.VALUE: op.b}.get(op.kind)
     row[C.PATTERN :] = (scores if scores is not None else op.a).pattern.columns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,25 +13,37 @@ from toy_machine import Toy
 from accel_models.fpga import FAMILY
 from accel_models.fpga.columns import Mapping
 from accel_models.fpga.machine import SatMachine
+from accel_models.fpga.schemes import Scheme
 from accel_models.fpga.spec import SatSpec
-from accel_models.fpga.training import bidirectional
 from simsparse.errors import InputError, UnsupportedError
-from simsparse.events import Engine, EventLog, Wait, What, run
+from simsparse.event_log import Engine, EventLog, Wait, What
+from simsparse.events import run
 from simsparse.plan import Floats, HasEvents, Plan, ProblemColumn, TrainStage
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_workload
-from simsparse.tiles import LOOPS, TileWork, tiles_of
+from simsparse.tiles import LOOPS, OF_OUTPUTS, OF_TILES, TileWork, tiles_of
+
+
+def tiles(value: float) -> Floats:
+    return np.full((1, 3, 3, 3, 3), float(value))
+
+
+def outputs(value: float) -> Floats:
+    return np.full((1, 3, 3, 3), float(value))
 
 
 def alike(loops: tuple[int, ...], load: float, compute: float, store: float, **changes: object) -> TileWork:
-    """One call whose tiles are all the same, on a memory of a byte a second; `changes` are other fields."""
+    """One stage whose tiles are all the same, on a memory of a byte a second; `changes` are other fields."""
     fields = {
-        "loops": np.array([loops]), "load_bytes": np.full((1, 3, 3, 3, 3), load),
-        "compute_s": np.full((1, 3, 3, 3, 3), compute), "post_s": np.zeros((1, 3, 3, 3)),
-        "store_bytes": np.full((1, 3, 3, 3), store), "prologue_s": np.zeros(1), "fill_s": np.zeros(1),
-        "bytes_per_s": 1.0, "depth": 2,
+        "loops": np.array([loops]), "load_bytes": tiles(load), "compute_s": tiles(compute), "dependency_s": tiles(0),
+        "exchange_s": tiles(0), "post_s": outputs(0), "reduce_s": outputs(0), "store_bytes": outputs(store),
+        "updates": np.zeros(1, dtype=bool), "fill_s": np.zeros(1), "call": np.zeros(1, dtype=np.int64),
+        "clock_hz": 1.0, "bytes_per_s": 1.0, "gap_s": 0.0, "depth": 2,
     }  # fmt: skip
     return TileWork(**(fields | changes))  # type: ignore[arg-type]
+
+
+BUSY = [Engine.LOADER, Engine.COMPUTE, Engine.STORE]
 
 
 class Tiled(Toy):
@@ -46,7 +59,7 @@ class Tiled(Toy):
 PLAN = Plan("toy", (), np.zeros((1, 0)), np.zeros((1, 0)), np.zeros(1, dtype=np.int64))
 
 
-def ran(work: TileWork, **options: int) -> EventLog:
+def ran(work: TileWork, **options: Any) -> EventLog:
     return run(Tiled(work), PLAN, **options)
 
 
@@ -75,12 +88,12 @@ def test_double_buffers_overlap_and_the_port_goes_to_who_asked_first() -> None:
         "18-21 store 2",
     ]
     assert log.latency_s.tolist() == [21]
-    assert log.busy_s.tolist() == [[12, 9, 0, 9]]
+    assert log.busy_s[0, BUSY].tolist() == [12, 9, 9]
     waits = log.wait_s[0]
-    assert waits[Engine.COMPUTE].tolist() == [9, 0, 0]
+    assert waits[Engine.COMPUTE].tolist() == [9, 0, 0, 0, 0]
     assert waits[Engine.LOADER, Wait.MEMORY] == 3
-    assert waits[Engine.STORE].tolist() == [7, 0, 5]
-    assert log.busy_fraction.tolist() == pytest.approx([12 / 21, 9 / 21, 0, 9 / 21])
+    assert waits[Engine.STORE].tolist() == [7, 0, 5, 0, 0]
+    assert log.busy_fraction[BUSY] == pytest.approx([12 / 21, 9 / 21, 9 / 21])
     assert log.stalled_fraction[Engine.STORE, Wait.MEMORY] == pytest.approx(5 / 21)
 
 
@@ -95,38 +108,104 @@ def test_single_buffers_overlap_nothing() -> None:
         "14-17 compute 1",
         "17-20 store 1",
     ]
-    assert log.wait_s[0, Engine.COMPUTE].tolist() == [8, 3, 0]
+    assert log.wait_s[0, Engine.COMPUTE].tolist() == [8, 3, 0, 0, 0]
 
 
-def test_prologue_runs_alone_fill_follows_the_first_load_and_post_comes_before_the_store() -> None:
-    work = alike((1, 1, 1, 2), load=2, compute=5, store=1, prologue_s=np.array([10.0]), fill_s=np.array([3.0]))
-    log = ran(replace(work, post_s=np.full((1, 3, 3, 3), 4.0)))
-    assert lines(log) == [
-        "0-10 prologue 0",
-        "10-12 load 0",
-        "12-14 load 1",
-        "12-15 fill 0",
-        "15-20 compute 0",
-        "20-25 compute 1",  # the second step of the same output
-        "25-29 post 1",
-        "29-30 store 1",
+def test_fill_follows_the_first_load_and_elementwise_work_comes_before_the_store() -> None:
+    work = alike((1, 1, 1, 2), load=2, compute=5, store=1, fill_s=np.array([3.0]), post_s=outputs(4))
+    assert lines(ran(work)) == [
+        "0-2 load 0",
+        "2-4 load 1",
+        "2-5 fill 0",
+        "5-10 compute 0",
+        "10-15 compute 1",  # the second step of the same output
+        "15-19 vector 1",
+        "19-20 store 1",
     ]
+
+
+def test_what_stands_still_in_a_tile_is_no_work() -> None:
+    work = alike((1, 1, 2, 1), load=1, compute=2, store=0, dependency_s=tiles(3), exchange_s=tiles(1))
+    log = ran(work)
+    assert lines(log) == [
+        "0-1 load 0",
+        "1-2 load 1",
+        "1-3 compute 0",
+        "3-6 dependency 0",
+        "6-7 exchange 0",
+        "7-9 compute 1",
+        "9-12 dependency 1",
+        "12-13 exchange 1",
+    ]
+    assert log.busy_s[0, Engine.COMPUTE] == 4
+    assert log.wait_s[0, Engine.COMPUTE].tolist() == [1, 0, 0, 6, 2]
+
+
+def test_updated_weights_pass_through_the_reduction_engine() -> None:
+    """It has buffers of its own: what is updated waits while it is behind."""
+    pieces = {"post_s": outputs(1), "reduce_s": outputs(3), "updates": np.array([True])}
+    log = ran(alike((3, 1, 1, 1), load=1, compute=0, store=1, **pieces))
+    assert lines(log) == [
+        "0-1 load 0",
+        "1-2 load 1",
+        "1-2 update 0",
+        "2-3 load 2",
+        "2-3 update 1",
+        "2-5 reduce 0",
+        "5-6 store 0",
+        "5-6 update 2",  # the two output buffers were full
+        "5-8 reduce 1",
+        "8-9 store 1",
+        "8-11 reduce 2",
+        "11-12 store 2",
+    ]
+    assert log.wait_s[0, Engine.UPDATE, Wait.DATA] == 1 + 2
+    assert log.wait_s[0, Engine.COMPUTE, Wait.BUFFER] == 2
+
+
+def test_every_transfer_has_a_gap_and_merged_ones_have_theirs() -> None:
+    work = alike((1, 1, 2, 1), load=4, compute=0, store=2, gap_s=1.0)
+    assert lines(ran(work)) == ["0-5 load 0", "5-10 load 1", "10-13 store 0", "13-16 store 1"]
+    many = alike((1, 1, 1000, 1), load=4, compute=0, store=2, gap_s=1.0)
+    assert ran(many, tiles_per_call=81).latency_s[0] == 1000 * 8
+
+
+def test_loads_and_stores_may_have_a_port_each() -> None:
+    work = alike((1, 1, 3, 1), load=4, compute=0, store=1)
+    apart = ran(work, store_share=0.5)
+    assert lines(apart) == [
+        "0-8 load 0",
+        "8-10 store 0",
+        "8-16 load 1",
+        "16-18 store 1",
+        "16-24 load 2",
+        "24-26 store 2",
+    ]
+    assert ran(work).latency_s[0] == 15
+    assert ran(work, store_share=0.2).latency_s[0] == 20
+    with pytest.raises(InputError, match=r"store_share is 1\.0, expected a fraction from 0 to below 1"):
+        ran(work, store_share=1.0)
 
 
 def test_calls_run_one_after_the_other() -> None:
     one = alike((1, 1, 2, 1), load=1, compute=2, store=1)
     fields = {name: np.concatenate([array] * 2) for name, array in vars(one).items() if isinstance(array, np.ndarray)}
-    log = ran(replace(one, **fields))
+    log = ran(replace(one, **(fields | {"call": np.array([0, 1])})))
     assert log.latency_s.tolist() == [6, 6]
     assert log.start_s[log.call == 1].min() == log.end_s[log.call == 0].max() == 6
     assert log.total_s == 12
     assert log.labels == ("row 0", "row 1")
+    # Two stages of one call do so too, and are one call.
+    staged = ran(replace(one, **(fields | {"call": np.array([0, 0])})))
+    assert staged.latency_s.tolist() == [12]
+    assert staged.start_s.tolist() == log.start_s.tolist()
+    assert staged.busy_s.sum() == log.busy_s.sum()
 
 
 def test_chrome_trace_holds_every_event() -> None:
     log = ran(alike((1, 1, 3, 1), load=4, compute=3, store=3))
     trace = json.loads(json.dumps(log.to_chrome_trace()))["traceEvents"]
-    assert [row["args"]["name"] for row in trace if row["ph"] == "M"] == ["loader", "compute", "post", "store"]
+    assert [row["args"]["name"] for row in trace if row["ph"] == "M"] == ["loader", "compute", "store"]
     events = [row for row in trace if row["ph"] == "X"]
     assert [(row["name"], row["ts"], row["dur"], row["tid"]) for row in events[:2]] == [
         ("load", 0, 4e6, 0),
@@ -161,7 +240,7 @@ def test_coarsening_keeps_totals_and_times_within_a_percent() -> None:
         whole, merged = (tiles_of(work, 0, limit) for limit in (10**9, 1024))
         assert len(whole.merged) == work.loops.prod() == merged.merged.sum()
         assert len(merged.merged) <= 1024 or len(whole.merged) == len(merged.merged)
-        for name in ("load_bytes", "compute_s", "post_s", "store_bytes"):
+        for name in (*OF_TILES, *OF_OUTPUTS):
             assert sum(getattr(merged, name)) == pytest.approx(sum(getattr(whole, name)), rel=1e-9)
         exact, coarse = (ran(work, tiles_per_call=limit).latency_s[0] for limit in (10**9, 1024))
         errors.append(coarse / exact - 1)
@@ -173,8 +252,8 @@ def test_an_event_budget_says_what_to_do() -> None:
     work = alike((1, 1000, 1000, 1), load=1, compute=1, store=1)
     with pytest.raises(InputError) as refusal:
         ran(work, tiles_per_call=10**6, max_events=10_000)
-    hint = "at most 10000 (max_events); tiles_per_call=1953 makes 4002"
-    assert str(refusal.value) == f"events of the plan is 4000002, expected {hint}"
+    hint = "at most 10000 (max_events); tiles_per_call=3906 makes 9001"
+    assert str(refusal.value) == f"events of the plan is 3000001, expected {hint}"
     with pytest.raises(InputError, match="run fewer calls at a time"):
         ran(work, max_events=100)
     with pytest.raises(InputError, match="tiles_per_call is 80, expected at least 81"):
@@ -230,7 +309,7 @@ def random_case(rng: np.random.Generator, double_buffering: bool) -> tuple[SatMa
         array_rows=int(rng.integers(1, 9)), array_cols=int(rng.integers(1, 9)),
         mac_pipeline_depth=int(rng.integers(1, 7)), interleave=bool(rng.integers(2)),
         dataflow=str(rng.choice(["ws", "os", "best"])), double_buffering=double_buffering,
-        pregeneration=bool(rng.integers(2)), dram_channels=int(rng.choice([1, 2, 4])),
+        pregeneration=bool(rng.integers(2)) or not double_buffering, dram_channels=int(rng.choice([1, 2, 4])),
         dram_bytes_per_s_per_channel=float(rng.choice([1e8, 5e8, 2e9, 19.2e9])),
         weight_buffer_bytes=int(2 ** rng.integers(15, 18)), activation_buffer_bytes=int(2 ** rng.integers(17, 19)),
         output_buffer_bytes=int(2 ** rng.integers(13, 17)),
@@ -263,7 +342,7 @@ def test_closed_form_against_events(double_buffering: bool, median: float, p95: 
         machine, plan = random_case(rng, double_buffering)
         prices, log = machine.price(plan), run(machine, plan)
         assert log.moved_bytes.sum() == pytest.approx(prices.level_bytes[0, 0], rel=1e-9)
-        computing = log.what == What.COMPUTE
+        computing = np.isin(log.what, [What.COMPUTE, What.DEPENDENCY, What.EXCHANGE])
         # The plan counts weights and sums that move from one tile to the next, tiles by themselves do not.
         cycles = (log.end_s - log.start_s)[computing].sum() * SPEC.clock_hz.value
         assert cycles == pytest.approx(plan.mapping[0, Mapping.ARRAY_CYCLES], rel=0.15 if double_buffering else 1e-9)
@@ -286,16 +365,31 @@ def test_what_changes_a_machine_changes_its_events() -> None:
     base = ran(work).latency_s[0]
     assert ran(replace(work, depth=1)).latency_s[0] > 1.05 * base
     assert ran(replace(work, bytes_per_s=work.bytes_per_s / 2)).latency_s[0] > base
-    assert ran(replace(work, bytes_per_s=work.bytes_per_s / 16)).latency_s[0] > 1.5 * base
-    slow = sat(reduction_lanes=1)
-    slow_plan = slow.lower_problems(plan.problem)
-    assert run(slow, slow_plan).latency_s[0] > 1.05 * base
+    assert ran(replace(work, bytes_per_s=work.bytes_per_s / 16)).latency_s[0] > 1.2 * base
+    balanced, stores_starve, loads_starve = (ran(work, store_share=s).latency_s[0] for s in (0.2, 0.02, 0.95))
+    assert min(stores_starve, loads_starve) > 1.02 * balanced > base
+
+
+@pytest.mark.parametrize("pregeneration", [True, False])
+def test_a_slow_reduction_engine_holds_up_updates_or_products(pregeneration: bool) -> None:
+    """With pre-generation the update of a weight waits for it, without the product that reads the weight."""
+    work = Scheme.BDWP(load_workload("resnet-9", phase="train", batch=4), "2:8")
+    total_s = []
+    for lanes in (32, 2):
+        machine = sat(pregeneration=pregeneration, reduction_lanes=lanes)
+        plan = machine.lower(work)
+        log = run(machine, plan, tiles_per_call=81)
+        reducing = {log.labels[call].endswith(".update") for call in log.call[log.what == What.REDUCE]}
+        assert reducing == {pregeneration}
+        assert log.latency_s == pytest.approx(machine.price(plan).latency_s, rel=0.03)
+        total_s.append(log.total_s)
+    assert total_s[1] > 1.2 * total_s[0]
 
 
 def test_a_whole_training_step_in_both_evaluations() -> None:
     """Convolutions, epilogues, streams and updates; bytes of every call are those of the closed form."""
     machine = sat()
-    plan = machine.lower(bidirectional(load_workload("resnet-9", phase="train", batch=16), "2:8"))
+    plan = machine.lower(Scheme.BDWP(load_workload("resnet-9", phase="train", batch=16), "2:8"))
     prices, log = machine.price(plan), run(machine, plan, tiles_per_call=128)
     moved = np.bincount(log.call, weights=log.moved_bytes, minlength=len(plan.calls))
     assert moved == pytest.approx(prices.level_bytes[:, 0], rel=1e-9)

@@ -427,7 +427,7 @@ def test_methods_by_name(llama: Workload, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prune", "no method is named 'prune'; known: drop, pipeline, quantize, slice, tp"),
+        ("prune", "no method is named 'prune'; known: bdwp, bdwp-activations, drop, pipeline"),
         ("slice:much", "argument of slice is 'much', expected a fraction, such as slice:0.25"),
         ("slice:nan", "fraction to slice off is nan, expected above 0 and below 1"),
         ("tp:-2", "argument of tp is '-2', expected a number of devices, such as tp:2"),

@@ -19,16 +19,14 @@ class Product(IntEnum):
     B_BYTES = 8  # a value of B, by distinct values: im2col is made on chip
     C_BYTES = 9
     SUM_BYTES = 10  # a partial sum
-    REDUCED = 11  # 1 where the reduction engine has to make A
-    ONLINE = 12  # 1 where it makes A when it is loaded, not with the update
-    FUSED_BYTES = 13  # that come with a value of the output; the schedule leaves them out
+    FUSED_BYTES = 11  # that come with a value of the output; the schedule leaves them out
 
 
 class Mapping(IntEnum):
     """Columns of a mapping: the tiles of one product, what each moves and takes, and the totals.
 
     Tiles run over three loops: the reduction innermost; OUTER says which of A and B stays while the other loop runs.
-    Cycles and bytes of a tile are of a full one. Totals are over the batch.
+    Bytes of a tile are of a full one. Totals are over the batch. Of streams only what the reduction engine does counts.
     """
 
     DATAFLOW = 0  # 0 weight-stationary, 1 output-stationary
@@ -42,20 +40,18 @@ class Mapping(IntEnum):
     TILES_N = 8
     TILES_K = 9
     OUTER = 10  # 0: M outside, tiles of A stay; 1: N outside, tiles of B stay
-    TILE_CYCLES = 11
-    A_TILE_BYTES = 12  # read from memory
-    B_TILE_BYTES = 13
-    C_TILE_BYTES = 14
-    ARRAY_CYCLES = 15  # the array, all tiles: ISSUE + STALL + weights or sums that did not move in time
-    ISSUE_CYCLES = 16  # multiply-accumulates issued one a cycle, idle elements included
-    STALL_CYCLES = 17  # waits for the sum of the same output
-    SKEW_CYCLES = 18  # first weights in, wavefront across the array, last sums out
-    HEAD_BYTES = 19  # of the first tiles, before anything runs
-    TAIL_BYTES = 20  # of the last tile, when nothing else is left
-    A_BYTES = 21  # memory traffic
-    B_BYTES = 22
-    C_BYTES = 23
-    BRAM_BYTES = 24  # through the buffers, on the array's side
-    REDUCTION_CYCLES = 25  # of the reduction engine that nothing hides
-    M = 26  # outputs and reduction that are computed: fewer than the problem's where whole rows or slices are gone
-    K = 27
+    A_TILE_BYTES = 11  # read from memory
+    B_TILE_BYTES = 12
+    ARRAY_CYCLES = 13  # the array, all tiles: ISSUE + STALL + weights or sums that did not move in time
+    ISSUE_CYCLES = 14  # multiply-accumulates issued one a cycle, idle elements included
+    STALL_CYCLES = 15  # waits for the sum of the same output
+    SKEW_CYCLES = 16  # first weights in, wavefront across the array, last sums out
+    A_BYTES = 17  # memory traffic
+    B_BYTES = 18
+    C_BYTES = 19
+    BRAM_BYTES = 20  # through the buffers, on the array's side
+    M = 21  # outputs and reduction that are computed: fewer than the problem's where whole rows or slices are gone
+    K = 22
+    REDUCTION_CYCLES = 23  # of the reduction engine: before a product, or beside an update
+    REDUCTION_READ_BYTES = 24  # for it, besides what an update reads
+    REDUCTION_WRITE_BYTES = 25  # N:M copies; less what they are written in place of

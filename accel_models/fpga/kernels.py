@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from accel_models.fpga._schedule import schedule
+from accel_models.fpga._search import schedule
 from accel_models.fpga.columns import Mapping, Product
+from accel_models.fpga.generation import expanded, group_bytes, made_before
 from accel_models.fpga.spec import Hardware
 from simsparse.machine import Kernel, Refusal
 from simsparse.occupancy import implies_nm
-from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn, ProblemKind, TrainStage, pattern_column
+from simsparse.plan import COMPUTE_TYPES, Floats, Plan, ProblemColumn, ProblemKind, pattern_column
 from simsparse.sparsity import HELD_NM, PatternColumn, PatternKind
 
 C = ProblemColumn
@@ -39,14 +40,9 @@ def executed_nm(problem: Floats, max_m: float) -> tuple[Floats, Floats]:
     return np.where(own, np.maximum(own_n, 1.0), n), np.where(own, own_m, m)
 
 
-def index_bits(n: Floats, m: Floats) -> Floats:
-    """Bits that say which N of M are kept: an index each, or a bitmap where that is smaller; none where all are."""
-    return np.where(n < m, np.minimum(n * np.ceil(np.log2(np.maximum(m, 2.0))), m), 0.0)
-
-
 def reuse(problem: Floats) -> Floats:
-    """Elements im2col makes of each value that is read; strided 1 x 1 convolutions skip what they do not need."""
-    return np.maximum(problem[:, C.CONV_REUSE], 1.0)
+    """Elements im2col makes of each value of B that is read; strided 1 x 1 convolutions skip what they do not need."""
+    return np.maximum(problem[:, C.CONV_REUSE], 1.0) / expanded(problem)
 
 
 def stored_bytes(problem: Floats, mapping: Floats) -> Floats:
@@ -54,25 +50,34 @@ def stored_bytes(problem: Floats, mapping: Floats) -> Floats:
     return np.maximum(mapping[:, Mapping.C_BYTES] + problem[:, C.WRITE_BYTES], 0.0)
 
 
-def products(problem: Floats, n: Floats, m: Floats, hardware: Floats) -> Floats:
+def products(problem: Floats, n: Floats, m: Floats) -> Floats:
     """What the schedule needs of each row, (len(problem), len(Product))."""
-    is_weight, trains = problem[:, C.A_IS_WEIGHT] == 1, problem[:, C.TRAIN_STAGE] != TrainStage.NONE
-    # At inference weights do not change: they are packed before anything runs.
-    made = (n < m) & (trains | ~is_weight)
-    online = made & ~(is_weight & (hardware[0, Hardware.PREGENERATION] == 1))
-    a_bits = problem[:, C.A_BITS]
-    kept_bytes = (n * a_bits + index_bits(n, m)) / 8
-    rows = np.empty((len(problem), len(Product)))
+    a_bytes = group_bytes(problem, n, m)
+    rows = np.zeros((len(problem), len(Product)))
     for column, value in (
         (Product.BATCH, problem[:, C.BATCH]), (Product.M, problem[:, C.M]), (Product.N, problem[:, C.N]),
-        (Product.K, problem[:, C.K]), (Product.KEPT, n), (Product.GROUP, m), (Product.A_GROUP_BYTES, kept_bytes),
-        (Product.A_READ_BYTES, np.where(online, m * a_bits / 8, kept_bytes)),
+        (Product.K, problem[:, C.K]), (Product.KEPT, n), (Product.GROUP, m), (Product.A_GROUP_BYTES, a_bytes),
+        (Product.A_READ_BYTES, a_bytes / expanded(problem)),
         (Product.B_BYTES, problem[:, C.B_BITS] / 8 / reuse(problem)),
         (Product.C_BYTES, problem[:, C.C_BITS] / 8), (Product.SUM_BYTES, problem[:, C.ACCUMULATE_BITS] / 8),
-        (Product.REDUCED, made), (Product.ONLINE, online), (Product.FUSED_BYTES, 0.0),
     ):  # fmt: skip
         rows[:, column] = value
     return rows
+
+
+def padding_note(plan: Plan) -> tuple[str, ...]:
+    """A sentence on the reductions that are padded to whole groups, if any: how many, and the one padded most."""
+    k, m = plan.mapping[:, Mapping.K], np.maximum(plan.mapping[:, Mapping.GROUP], 1.0)
+    padded = np.ceil(k / m) * m
+    rows = np.flatnonzero((plan.mapping[:, Mapping.KEPT] < m) & (padded > k))
+    if not rows.size:
+        return ()
+    worst = rows[int(np.argmax(padded[rows] / k[rows]))]
+    name = plan.calls[worst].ops[0] if plan.calls else f"row {worst}"
+    return (
+        f"M does not divide the reduction of {len(rows)} products, which are padded to whole groups: at most from "
+        f"{k[worst]:.0f} to {padded[worst]:.0f} ({name})",
+    )
 
 
 def _other_type(problem: Floats) -> NDArray[np.bool_]:
@@ -94,7 +99,7 @@ class DenseKernel(Kernel):
     def map(self, problem: Floats) -> Floats:
         """Best dataflow and tiles."""
         one = np.ones(len(problem))
-        return schedule(self.hardware, products(problem, one, one, self.hardware))
+        return schedule(self.hardware, products(problem, one, one))
 
 
 class NMKernel(Kernel):
@@ -120,7 +125,7 @@ class NMKernel(Kernel):
     def map(self, problem: Floats) -> Floats:
         """Best dataflow and tiles."""
         n, m = executed_nm(problem, self.max_m)
-        return schedule(self.hardware, products(problem, n, m, self.hardware))
+        return made_before(self.hardware, problem, schedule(self.hardware, products(problem, n, m)))
 
 
 class ShrunkKernel(DenseKernel):

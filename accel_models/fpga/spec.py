@@ -51,6 +51,9 @@ class SatSpec(Spec):
         description="Elements take as many independent outputs in turn as the pipeline is deep."
     )
     dataflow: Figure[Dataflow] = Field(description="ws, os, or best: chosen for each product.")
+    offline_scheduling: Figure[bool] = Field(
+        description="Dataflow and tiles of each product are searched; else one dataflow and one rule for all."
+    )
 
     traffic_share: Figure[NotNegative] = Field(
         description="Time the scheduler gives up to save memory traffic, over the time of that traffic."
@@ -62,9 +65,6 @@ class SatSpec(Spec):
     update_lanes: Figure[Count] = Field(description="Weights the update engine renews per cycle.")
     vector_ops_per_cycle: Figure[Count] = Field(description="Elementwise operations per cycle (norms, activations).")
 
-    weight_bits: Figure[Count] = Field(description="Bits of weights, activations and gradients.")
-    master_bits: Figure[Count] = Field(description="Bits of master weights and momentum.")
-
     weight_buffer_bytes: Figure[Positive] = Field(description="On-chip buffer of operand A (weights).")
     activation_buffer_bytes: Figure[Positive] = Field(description="On-chip buffer of operand B (activations).")
     output_buffer_bytes: Figure[Positive] = Field(description="On-chip buffer of sums.")
@@ -75,6 +75,9 @@ class SatSpec(Spec):
     dram_channels: Figure[Count] = Field(description="Channels, shared by all engines.")
     dram_bytes_per_s_per_channel: Figure[Positive] = Field(description="Peak bandwidth of one channel.")
     dram_efficiency: Figure[Share] = Field(description="Fraction of the peak that long bursts reach.")
+    dram_gap_s: Figure[NotNegative] = Field(
+        description="Time that every burst costs besides: to turn and to open rows."
+    )
 
     fabric: Figure[Fabric] = Field(description="FPGA family, for costs of elements.")
     dsp: Figure[Count] = Field(description="DSP blocks of the device.")
@@ -108,46 +111,49 @@ class Hardware(IntEnum):
     DEPTH = 4
     INTERLEAVE = 5  # independent outputs an element interleaves: the depth, or 1
     DATAFLOW = 6  # index in list(Dataflow)
-    REDUCTION_PER_CYCLE = 7  # weights the reduction engine looks at per cycle
-    PREGENERATION = 8
-    UPDATE_LANES = 9
-    VECTOR_OPS = 10
-    UPDATE_BYTES = 11  # memory traffic of the update of one weight
+    REDUCTION_LANES = 7
+    REDUCTION_CYCLES = 8  # of a lane for each weight
+    PREGENERATION = 9
+    UPDATE_LANES = 10
+    VECTOR_OPS = 11
     WEIGHT_BUFFER = 12
     ACTIVATION_BUFFER = 13
     OUTPUT_BUFFER = 14
     DOUBLE = 15
     DRAM_BYTES_PER_CYCLE = 16  # reached in long bursts
     DRAM_PEAK_BYTES_PER_CYCLE = 17
-    MAC_J = 18
-    BRAM_J = 19
-    DRAM_J = 20
-    STATIC_W = 21
-    TRAFFIC_SHARE = 22
+    GAP_BYTES = 18  # that could have been moved while a burst begins
+    MAC_J = 19
+    BRAM_J = 20
+    DRAM_J = 21
+    STATIC_W = 22
+    TRAFFIC_SHARE = 23
+    SEARCHED = 24  # 1 with offline scheduling
 
 
 def hardware_row(spec: SatSpec) -> Floats:
     """The numbers of a spec in the order of `Hardware`, shape (1, len(Hardware))."""
     clock, peak = spec.clock_hz.value, spec.dram_peak_bytes_per_s
     energy, node = energy_table(), spec.process_nm.value
-    # Read gradient, master and momentum; write master, momentum and the weight.
-    update_bits = 2 * spec.weight_bits.value + 4 * spec.master_bits.value
+    reached = peak * spec.dram_efficiency.value
     values = {
         Hardware.ROWS: spec.array_rows.value, Hardware.COLS: spec.array_cols.value, Hardware.CLOCK_HZ: clock,
         Hardware.MAX_M: spec.nm_max_m.value, Hardware.DEPTH: spec.mac_pipeline_depth.value,
         Hardware.INTERLEAVE: spec.mac_pipeline_depth.value if spec.interleave.value else 1,
         Hardware.DATAFLOW: list(Dataflow).index(spec.dataflow.value),
-        Hardware.REDUCTION_PER_CYCLE: spec.reduction_lanes.value / spec.reduction_cycles_per_element.value,
+        Hardware.REDUCTION_LANES: spec.reduction_lanes.value,
+        Hardware.REDUCTION_CYCLES: spec.reduction_cycles_per_element.value,
         Hardware.PREGENERATION: spec.pregeneration.value, Hardware.UPDATE_LANES: spec.update_lanes.value,
-        Hardware.VECTOR_OPS: spec.vector_ops_per_cycle.value, Hardware.UPDATE_BYTES: update_bits / 8,
+        Hardware.VECTOR_OPS: spec.vector_ops_per_cycle.value,
         Hardware.WEIGHT_BUFFER: spec.weight_buffer_bytes.value,
         Hardware.ACTIVATION_BUFFER: spec.activation_buffer_bytes.value,
         Hardware.OUTPUT_BUFFER: spec.output_buffer_bytes.value, Hardware.DOUBLE: spec.double_buffering.value,
-        Hardware.DRAM_BYTES_PER_CYCLE: peak * spec.dram_efficiency.value / clock,
-        Hardware.DRAM_PEAK_BYTES_PER_CYCLE: peak / clock,
+        Hardware.DRAM_BYTES_PER_CYCLE: reached / clock, Hardware.DRAM_PEAK_BYTES_PER_CYCLE: peak / clock,
+        Hardware.GAP_BYTES: reached * spec.dram_gap_s.value,
         Hardware.MAC_J: energy.arithmetic_j("fp16", SUM_BITS, node) * spec.energy_over_asic.value,
         Hardware.BRAM_J: energy.sram_j_per_byte(BLOCK_BYTES, node) * spec.energy_over_asic.value,
         Hardware.DRAM_J: energy.dram_j_per_byte(spec.dram_kind.value),
         Hardware.STATIC_W: spec.static_w.value, Hardware.TRAFFIC_SHARE: spec.traffic_share.value,
+        Hardware.SEARCHED: spec.offline_scheduling.value,
     }  # fmt: skip
     return np.array([[float(values[column]) for column in Hardware]])

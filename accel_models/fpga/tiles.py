@@ -1,11 +1,13 @@
 """The tiles of scheduled calls, for the event simulation: what each loads, how long the array takes it, what it stores.
 
-All of it follows from the mapping: extents of full and last tiles, the order of the loops, bytes of a tile. The loops
-are batch, outer, inner, and the reduction. A tile of A (or B) is read when it is not the one that lies there. What a
-fused elementwise op reads comes with the last tile of an output, and what it writes goes with the output, in proportion
-to its size; its operations are the work of the vector engine on the output.
+All of it follows from the mapping: extents of full and last tiles, the order of the loops, bytes of a tile; cycles of
+the array are counted pass by pass (`walk.py`). The loops are batch, outer, inner, and the reduction. A tile of A (or B)
+is read when it is not the one that lies there. What a fused elementwise op reads comes with the last tile of an output,
+and what it writes goes with the output, in proportion to its size; its operations are the work of the vector engine on
+the output.
 
-Streams pass through in pieces of `STREAM_BYTES`: they need no buffer that holds a tile.
+Streams pass through in pieces (`streams.py`). So does what the reduction engine makes before a product starts: it is a
+stage of its own, ahead of the product's.
 """
 
 from __future__ import annotations
@@ -13,68 +15,83 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accel_models.fpga._schedule import cycles_of_tiles
+from accel_models.fpga import streams
 from accel_models.fpga.columns import Mapping as Map
 from accel_models.fpga.kernels import stored_bytes
 from accel_models.fpga.spec import Hardware as H
-from simsparse.ops import StreamKind
-from simsparse.plan import Floats, Plan, ProblemColumn, ProblemKind
+from accel_models.fpga.walk import Grid, Work, ends, walked
+from simsparse.plan import Floats, Ints, Plan, ProblemColumn, ProblemKind
 from simsparse.tiles import LOOPS, Place, TileWork
 
 C = ProblemColumn
-STREAM_BYTES = 16384.0
-_OPTIMIZER = list(StreamKind).index(StreamKind.OPTIMIZER)
 
 
 def tile_work(hardware: Floats, plan: Plan) -> TileWork:
     """The tiles of a plan on the machine of `hardware`, shape (1, len(Hardware))."""
     hw, problem, mapping = hardware[0], plan.problem, plan.mapping
-    count = len(problem)
-    work = TileWork(
-        loops=np.ones((count, LOOPS), dtype=np.int64),
-        load_bytes=np.zeros((count, 3, 3, 3, 3)),
-        compute_s=np.zeros((count, 3, 3, 3, 3)),
-        post_s=np.zeros((count, 3, 3, 3)),
-        store_bytes=np.zeros((count, 3, 3, 3)),
-        prologue_s=mapping[:, Map.REDUCTION_CYCLES] / hw[H.CLOCK_HZ],
-        fill_s=mapping[:, Map.SKEW_CYCLES] / hw[H.CLOCK_HZ],
-        bytes_per_s=float(hw[H.DRAM_BYTES_PER_CYCLE] * hw[H.CLOCK_HZ]),
-        depth=2 if hw[H.DOUBLE] else 1,
-    )
     gemm = problem[:, C.KIND] == ProblemKind.GEMM
-    for rows, fill in ((np.flatnonzero(gemm), _products), (np.flatnonzero(~gemm), _streams)):
-        if rows.size:
-            fill(work, rows, hw, problem[rows], mapping[rows])
+    before = np.flatnonzero(gemm & (mapping[:, Map.REDUCTION_CYCLES] > 0))
+    call = np.concatenate([np.arange(len(problem)), before])
+    kind = np.concatenate([np.where(gemm, _PRODUCT, _STREAM), np.full(len(before), _BEFORE)])
+    # What is made before a product runs ahead of it.
+    order = np.lexsort((kind, call))
+    call, kind = call[order], kind[order]
+    work = _blank(hw, call, streams.renews(problem)[call] > 0)
+    for wanted, fill in ((_BEFORE, _made_before), (_PRODUCT, _products), (_STREAM, _streams)):
+        stages = np.flatnonzero(kind == wanted)
+        if stages.size:
+            fill(work, stages, hw, problem[call[stages]], mapping[call[stages]])
     return work
 
 
-def _streams(work: TileWork, rows: np.ndarray, hw: Floats, problem: Floats, mapping: Floats) -> None:
-    """Pieces that are all alike."""
-    del mapping
-    reads, writes = problem[:, C.READ_BYTES], problem[:, C.WRITE_BYTES]
-    pieces = stream_pieces(problem)
-    work.loops[rows, 0] = pieces
-    work.load_bytes[rows] = (reads / pieces)[:, None, None, None, None]
-    work.store_bytes[rows] = (writes / pieces)[:, None, None, None]
-    work.post_s[rows] = (_elementwise_s(hw, problem) / pieces)[:, None, None, None]
+_BEFORE, _PRODUCT, _STREAM = range(3)
 
 
-def stream_pieces(problem: Floats) -> Floats:
-    """How many pieces streams pass through in."""
-    larger = np.maximum(problem[:, C.READ_BYTES], problem[:, C.WRITE_BYTES])
-    pieces: Floats = np.maximum(np.ceil(larger / STREAM_BYTES), 1.0)
-    return pieces
+def _blank(hw: Floats, call: Ints, updates: NDArray[np.bool_]) -> TileWork:
+    tiles, outputs = ((len(call), *(3,) * axes) for axes in (LOOPS, LOOPS - 1))
+    return TileWork(
+        loops=np.ones((len(call), LOOPS), dtype=np.int64),
+        load_bytes=np.zeros(tiles),
+        compute_s=np.zeros(tiles),
+        dependency_s=np.zeros(tiles),
+        exchange_s=np.zeros(tiles),
+        post_s=np.zeros(outputs),
+        reduce_s=np.zeros(outputs),
+        store_bytes=np.zeros(outputs),
+        updates=updates,
+        fill_s=np.zeros(len(call)),
+        call=call,
+        clock_hz=float(hw[H.CLOCK_HZ]),
+        bytes_per_s=float(hw[H.DRAM_BYTES_PER_CYCLE] * hw[H.CLOCK_HZ]),
+        gap_s=float(hw[H.GAP_BYTES] / (hw[H.DRAM_BYTES_PER_CYCLE] * hw[H.CLOCK_HZ])),
+        depth=2 if hw[H.DOUBLE] else 1,
+    )
 
 
-def _elementwise_s(hw: Floats, problem: Floats) -> Floats:
-    """Seconds of the vector engine, or of the update engine, for a call."""
-    renews = problem[:, C.STREAM_KIND] == _OPTIMIZER
-    cycles = np.where(renews, problem[:, C.M] / hw[H.UPDATE_LANES], problem[:, C.STREAM_FLOPS] / hw[H.VECTOR_OPS])
-    seconds: Floats = cycles / hw[H.CLOCK_HZ]
-    return seconds
+def _streams(work: TileWork, stages: Ints, hw: Floats, problem: Floats, mapping: Floats) -> None:
+    write = np.maximum(problem[:, C.WRITE_BYTES] + mapping[:, Map.REDUCTION_WRITE_BYTES], 0.0)
+    worked = streams.worked_cycles(hw, problem)
+    _pass(work, stages, hw, (problem[:, C.READ_BYTES], write), (worked, mapping[:, Map.REDUCTION_CYCLES]))
 
 
-def _products(work: TileWork, rows: np.ndarray, hw: Floats, problem: Floats, mapping: Floats) -> None:
+def _made_before(work: TileWork, stages: Ints, hw: Floats, problem: Floats, mapping: Floats) -> None:
+    moved = mapping[:, Map.REDUCTION_READ_BYTES], mapping[:, Map.REDUCTION_WRITE_BYTES]
+    _pass(work, stages, hw, moved, (np.zeros(len(problem)), mapping[:, Map.REDUCTION_CYCLES]))
+
+
+def _pass(
+    work: TileWork, stages: Ints, hw: Floats, moved: tuple[Floats, Floats], cycles: tuple[Floats, Floats]
+) -> None:
+    """Pieces that are all alike, through the vector or update engine and the reduction engine."""
+    pieces = streams.pieces_of(*moved)
+    work.loops[stages, 0] = pieces
+    work.load_bytes[stages] = (moved[0] / pieces)[:, None, None, None, None]
+    work.store_bytes[stages] = (moved[1] / pieces)[:, None, None, None]
+    work.post_s[stages] = (cycles[0] / pieces / hw[H.CLOCK_HZ])[:, None, None, None]
+    work.reduce_s[stages] = (cycles[1] / pieces / hw[H.CLOCK_HZ])[:, None, None, None]
+
+
+def _products(work: TileWork, stages: Ints, hw: Floats, problem: Floats, mapping: Floats) -> None:
     """Tiles of products, with (n, outputs, tokens, reduction) as axes until the loops are put in order."""
     m = _sizes(mapping[:, Map.M], mapping[:, Map.TILE_M], mapping[:, Map.TILES_M])[:, :, None, None]
     n = _sizes(problem[:, C.N], mapping[:, Map.TILE_N], mapping[:, Map.TILES_N])[:, None, :, None]
@@ -89,12 +106,37 @@ def _products(work: TileWork, rows: np.ndarray, hw: Floats, problem: Floats, map
     load = a * a_read + b * b_read
     last = np.where(mapping[:, Map.TILES_K] > 1, Place.LAST, Place.FIRST)
     load[np.arange(len(load)), :, :, last] += share * problem[:, C.READ_BYTES, None, None]
-    work.loops[rows] = _loops(problem, mapping)
-    tokens_outside = mapping[:, Map.OUTER] == 1
-    work.load_bytes[rows] = _in_loops(load, tokens_outside)
-    work.compute_s[rows] = _in_loops(_array_cycles(hw, mapping, m, n, groups) / hw[H.CLOCK_HZ], tokens_outside)
-    work.store_bytes[rows] = _in_loops(share * stored_bytes(problem, mapping)[:, None, None], tokens_outside)
-    work.post_s[rows] = _in_loops(share * _elementwise_s(hw, problem)[:, None, None], tokens_outside)
+    outside = mapping[:, Map.OUTER] == 1
+    worked = streams.worked_cycles(hw, problem) / hw[H.CLOCK_HZ]
+    work.loops[stages] = _loops(problem, mapping)
+    work.load_bytes[stages] = _in_loops(load, outside)
+    work.store_bytes[stages] = _in_loops(share * stored_bytes(problem, mapping)[:, None, None], outside)
+    work.post_s[stages] = _in_loops(share * worked[:, None, None], outside)
+    cycles, fill = _array_cycles(hw, mapping, m, n, groups)
+    for part, array in enumerate((work.compute_s, work.dependency_s, work.exchange_s)):
+        array[stages] = _in_loops(cycles[part] / hw[H.CLOCK_HZ], outside)
+    work.fill_s[stages] = fill / hw[H.CLOCK_HZ]
+
+
+def _array_cycles(hw: Floats, mapping: Floats, m: Floats, n: Floats, groups: Floats) -> tuple[Floats, Floats]:
+    """Cycles of multiplying, dependency and exchange of each tile, (3, n, 3, 3, 3); and of the ends of a call, (n,)."""
+    rows, cols, depth, turns = (int(hw[column]) for column in (H.ROWS, H.COLS, H.DEPTH, H.INTERLEAVE))
+    grid = Grid(rows, cols, depth, turns, bool(hw[H.DOUBLE]))
+    shape = np.broadcast_shapes(m.shape, n.shape, groups.shape)
+    tiles = np.stack([np.broadcast_to(part, shape) for part in (m, n, groups)], axis=-1)
+    cycles, fill = np.empty((3, *shape)), np.empty(len(mapping))
+    for row, (kept, held) in enumerate(mapping[:, [Map.KEPT, Map.HELD]].tolist()):
+        work = [Work(int(o), _whole(t), _whole(g), int(kept), int(held)) for o, t, g in tiles[row].reshape(-1, 3)]
+        found = [walked(grid, of_tile) for of_tile in work]
+        for part, name in enumerate(("multiply", "dependency", "exchange")):
+            cycles[part, row] = np.array([getattr(one, name) for one in found]).reshape(shape[1:])
+        fill[row] = ends(grid, work[0], work[-1])
+    return cycles, fill
+
+
+def _whole(expected: float) -> int:
+    """Extents that are expectations (tokens of an expert) as whole ones."""
+    return int(np.ceil(expected))
 
 
 def _in_loops(tiles: Floats, tokens_outside: NDArray[np.bool_]) -> Floats:
@@ -107,15 +149,6 @@ def _in_loops(tiles: Floats, tokens_outside: NDArray[np.bool_]) -> Floats:
 def _sizes(extent: Floats, tile: Floats, tiles: Floats) -> Floats:
     """Extents of the first, a middle and the last tile, shape (n, 3)."""
     return np.stack([tile, tile, extent - (tiles - 1.0) * tile], axis=1)
-
-
-def _array_cycles(hw: Floats, mapping: Floats, m: Floats, n: Floats, groups: Floats) -> Floats:
-    shape = np.broadcast_shapes(m.shape, n.shape, groups.shape)
-    extents = np.stack([np.broadcast_to(part, shape) for part in (m, n, groups)], axis=-1)
-    kept, held = (np.broadcast_to(mapping[:, c, None, None, None], shape).ravel() for c in (Map.KEPT, Map.HELD))
-    cycles = np.empty(kept.size)
-    cycles_of_tiles(hw, kept, held, extents.reshape(-1, 3), cycles)
-    return cycles.reshape(shape)
 
 
 def _read(mapping: Floats) -> tuple[Floats, Floats]:

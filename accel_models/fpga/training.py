@@ -1,21 +1,24 @@
-"""What N:M weights buy in a training step: time dense over time sparse, beside the bound that arithmetic sets.
-
-`python -m accel_models.fpga.training [MACHINE] [N:M]` prints it for the networks of the paper (as recalled), and
-again without each part of the design.
-"""
+"""What N:M buys in a training step: time and energy dense and sparse, beside the bound that arithmetic sets."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from simsparse.ops import Contraction, Role
-from simsparse.plan import Machine
+import numpy as np
+
+from accel_models.fpga.columns import Mapping as Map
+from accel_models.fpga.machine import SatMachine
+from accel_models.fpga.schemes import Scheme
+from simsparse.errors import UnsupportedError
+from simsparse.machine import BEST
+from simsparse.ops import Contraction, ContractionKind
+from simsparse.plan import Floats, Plan, ProblemColumn, ProblemKind, TrainStage
 from simsparse.registry import load_machine, load_workload
 from simsparse.workload import Workload
 
+C = ProblemColumn
 # Networks and batch sizes are assumptions of this project: the evidence marks the paper's as unverified.
 NETWORKS = (
     ("resnet-9", 128),
@@ -24,80 +27,149 @@ NETWORKS = (
     ("resnet-18-tiny", 128),
     ("resnet-50", 64),
 )
-# What the design is without one of its parts: figures of the spec that change.
-ABLATIONS: tuple[tuple[str, Mapping[str, object]], ...] = (
-    ("interleave mapping", {"interleave": False}),
-    ("pre-generation", {"pregeneration": False}),
-    ("output-stationary dataflow", {"dataflow": "ws"}),
-    ("weight-stationary dataflow", {"dataflow": "os"}),
-    ("double buffering", {"double_buffering": False}),
-    ("all memory channels but one", {"dram_channels": 1}),
-)
+# From the lowered plan of a step to the one that is priced.
+Change = Callable[[SatMachine, Plan], Plan]
+_ATTENTION = (ContractionKind.SCORE, ContractionKind.VALUE)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step on a machine.
+
+    Attributes
+    ----------
+    latency_s, energy_j, flops : float
+        FLOPs are dense.
+    executed_macs : float
+        Multiply-accumulates that patterns leave, as the products run.
+    terms_s : tuple of (name, float)
+        Sums of the terms of all calls.
+    """
+
+    latency_s: float
+    energy_j: float
+    flops: float
+    executed_macs: float
+    terms_s: tuple[tuple[str, float], ...]
+
+    @property
+    def flops_per_s(self) -> float:
+        """Dense work over time."""
+        return self.flops / self.latency_s
+
+    @property
+    def flops_per_j(self) -> float:
+        """Dense work over energy."""
+        return self.flops / self.energy_j
 
 
 @dataclass(frozen=True)
 class TrainingSpeedup:
-    """One network's training step, dense and with N:M weights.
-
-    Attributes
-    ----------
-    dense_s, sparse_s : float
-    bound : float
-        Multiply-accumulates dense over sparse: no machine that runs them at one rate can gain more from them.
-    """
+    """One network's training step, dense and with a scheme."""
 
     network: str
     batch: int
-    dense_s: float
-    sparse_s: float
-    bound: float
+    dense: Step
+    sparse: Step
 
     @property
     def speedup(self) -> float:
         """Dense time over sparse time."""
-        return self.dense_s / self.sparse_s
+        return self.dense.latency_s / self.sparse.latency_s
+
+    @property
+    def bound(self) -> float:
+        """Multiply-accumulates dense over sparse: no machine that runs them at one rate can gain more from them."""
+        return self.dense.executed_macs / self.sparse.executed_macs
 
 
-def bidirectional(workload: Workload, pattern: str) -> Workload:
-    """Weights N:M in forward and input-gradient products; first layer and classifier dense, weight gradients too."""
-    layers = [op.name for op in workload.contractions() if _reads_weight(op) and not op.a.transposed]
-    return workload.with_sparsity({"*": pattern, layers[0]: "dense", layers[-1]: "dense"})
-
-
-def _reads_weight(op: Contraction) -> bool:
-    return op.a.role is Role.WEIGHT
-
-
-@lru_cache
-def _step(network: str, batch: int) -> Workload:
-    return load_workload(network, phase="train", batch=batch)
-
-
-def training_speedup(network: str, batch: int, machine: Machine, pattern: str) -> TrainingSpeedup:
-    """Price a training step dense and with bidirectional N:M weights.
+def accelerator(name: str, changes: Mapping[str, object] | None = None) -> SatMachine:
+    """A machine of this family by name.
 
     Raises
     ------
+    UnsupportedError
+        For a machine of another family.
+    """
+    machine = load_machine(name, changes or {})
+    if not isinstance(machine, SatMachine):
+        raise UnsupportedError(f"machine {name!r} is no N:M trainer, expected one of the family fpga")
+    return machine
+
+
+@lru_cache
+def _dense(network: str, batch: int) -> Workload:
+    return load_workload(network, phase="train", batch=batch)
+
+
+@lru_cache
+def _sparse(network: str, batch: int, scheme: Scheme, pattern: str) -> Workload:
+    return scheme(_dense(network, batch), pattern)
+
+
+def step(machine: SatMachine, workload: Workload, change: Change | None = None, *, kernel: str = BEST) -> Step:
+    """Lower and price a training step; the sum of its calls."""
+    plan = machine.lower(workload, kernel=kernel)
+    if change is not None:
+        plan = change(machine, plan)
+    counts = np.array([call.count for call in plan.calls], dtype=np.float64)
+    prices = machine.price(plan)
+    terms = counts @ prices.terms_s
+    return Step(
+        latency_s=float(counts @ prices.latency_s),
+        energy_j=float(counts @ prices.energy_j),
+        flops=float(counts @ prices.flops),
+        executed_macs=float(counts @ _executed(plan)),
+        terms_s=tuple(zip(prices.term_names, terms.tolist(), strict=True)),
+    )
+
+
+def _executed(plan: Plan) -> Floats:
+    problem, x = plan.problem, plan.mapping
+    kept = x[:, Map.KEPT] / np.maximum(x[:, Map.GROUP], 1.0)
+    macs = problem[:, C.BATCH] * problem[:, C.N] * x[:, Map.M] * x[:, Map.K] * kept
+    return np.where(problem[:, C.KIND] == ProblemKind.GEMM, macs, 0.0)
+
+
+def training_speedup(
+    network: str,
+    batch: int,
+    machine: SatMachine,
+    pattern: str,
+    scheme: Scheme = Scheme.BDWP,
+    change: Change | None = None,
+) -> TrainingSpeedup:
+    """Price a training step dense and with N:M.
+
+    Raises
+    ------
+    UnsupportedError
+        If elements take the pattern of no product, with the reason.
     SimsparseError
     """
-    dense = _step(network, batch)
-    sparse = bidirectional(dense, pattern)
-    left = sum(
-        op.macs * op.count * (op.a.pattern.density if _reads_weight(op) else 1.0) for op in sparse.contractions()
+    sparse = _sparse(network, batch, scheme, pattern)
+    found = TrainingSpeedup(
+        network, batch, step(machine, _dense(network, batch), change), step(machine, sparse, change)
     )
-    return TrainingSpeedup(network, batch, step_s(dense, machine), step_s(sparse, machine), dense.flops / 2 / left)
+    refusals = _refusals(machine, sparse) if found.bound == 1.0 else ()
+    if refusals:
+        raise UnsupportedError(f"machine {machine.name!r} runs {network} dense in {pattern}: {'; '.join(refusals)}")
+    return found
 
 
-def step_s(workload: Workload, machine: Machine) -> float:
-    """Time of one step: the sum of its calls."""
-    plan = machine.lower(workload)
-    counts = [call.count for call in plan.calls]
-    return float((machine.price(plan).latency_s * counts).sum())
+def _refusals(machine: SatMachine, workload: Workload) -> Sequence[str]:
+    """Why products with patterns could not run by them; nothing where dense is just faster."""
+    calls = [call for call in machine.lower(workload).calls if call.pattern not in ("", "dense")]
+    others = [other for call in calls for other in call.alternatives]
+    return sorted({o.reason for o in others if o.kernel == "sat-nm" and o.latency_s is None})
 
 
-def training_speedups(machine: Machine, pattern: str) -> list[TrainingSpeedup]:
-    """All of `NETWORKS`."""
-    return [training_speedup(network, batch, machine, pattern) for network, batch in NETWORKS]
+def training_speedups(
+    machine: SatMachine, pattern: str, scheme: Scheme = Scheme.BDWP, *,
+    networks: Sequence[tuple[str, int]] = NETWORKS, change: Change | None = None,
+) -> list[TrainingSpeedup]:  # fmt: skip
+    """All of `networks`."""
+    return [training_speedup(network, batch, machine, pattern, scheme, change) for network, batch in networks]
 
 
 def average(rows: Sequence[TrainingSpeedup]) -> float:
@@ -105,35 +177,29 @@ def average(rows: Sequence[TrainingSpeedup]) -> float:
     return sum(row.speedup for row in rows) / len(rows)
 
 
-def table(rows: Sequence[TrainingSpeedup]) -> Iterator[str]:
-    """The rows as a Markdown table, with their average."""
-    yield "| network | batch | dense, ms | N:M, ms | speedup | arithmetic bound |"
-    yield "|---|---|---|---|---|---|"
-    for row in rows:
-        times = f"{row.dense_s * 1e3:.0f} | {row.sparse_s * 1e3:.0f}"
-        yield f"| {row.network} | {row.batch} | {times} | {row.speedup:.2f} | {row.bound:.2f} |"
-    yield f"| average | | | | {average(rows):.2f} | |"
+def widened(factor: float) -> Change:
+    """Networks whose layers all have `factor` times as many channels (heads, in attention)."""
+
+    def change(machine: SatMachine, plan: Plan) -> Plan:
+        assert plan.workload is not None
+        ops = {op.name: op for op in plan.workload.ops}
+        heads = [ops[call.ops[0]] for call in plan.calls]
+        rows, renewed = plan.problem.copy(), np.array([op.name.endswith(".update") for op in heads])
+        attends = np.array([isinstance(op, Contraction) and op.kind in _ATTENTION for op in heads])
+        gemm = (rows[:, C.KIND] == ProblemKind.GEMM) & ~attends
+        to_weight = rows[:, C.TRAIN_STAGE] == TrainStage.WEIGHT_GRADIENT
+        scale = np.where(renewed, factor**2, factor)
+        for column in (C.READ_BYTES, C.WRITE_BYTES, C.STREAM_FLOPS):
+            rows[:, column] *= scale
+        for column, chosen in (
+            (C.M, gemm | renewed), (C.K, gemm & ~to_weight), (C.N, gemm & to_weight), (C.BATCH, attends),
+        ):  # fmt: skip
+            rows[:, column] = np.where(chosen, np.maximum(np.rint(rows[:, column] * scale), 1.0), rows[:, column])
+        return machine.lowered_again(plan, rows)
+
+    return change
 
 
-def ablated(machine: str, pattern: str) -> dict[str, list[TrainingSpeedup]]:
-    """The same without each part of a design."""
-    return {part: training_speedups(load_machine(machine, changes), pattern) for part, changes in ABLATIONS}
-
-
-def ablation_table(whole: Sequence[TrainingSpeedup], without: Mapping[str, Sequence[TrainingSpeedup]]) -> Iterator[str]:
-    """Average speedup without each part, and how much longer a sparse step takes, as a Markdown table."""
-    yield "| without | average speedup | sparse step longer by |"
-    yield "|---|---|---|"
-    for part, rows in without.items():
-        longer = sum(row.sparse_s / before.sparse_s for row, before in zip(rows, whole, strict=True)) / len(rows) - 1
-        yield f"| {part} | {average(rows):.2f} | {longer:.1%} |"
-
-
-def main(machine: str = "sat-vcu1525", pattern: str = "2:8") -> None:
-    """Print both tables."""
-    rows = training_speedups(load_machine(machine), pattern)
-    print("\n".join([*table(rows), "", *ablation_table(rows, ablated(machine, pattern))]))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def sparse_step(network: str, batch: int, machine: SatMachine, pattern: str) -> Step:
+    """A step of BDWP whose products run N:M even where dense would be faster."""
+    return step(machine, _sparse(network, batch, Scheme.BDWP, pattern), kernel="sat-nm")

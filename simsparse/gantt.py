@@ -1,0 +1,144 @@
+"""The picture of an event log: who works on what when, a closer look at the longest call, and how the time divides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from simsparse._canvas import BESIDE, COLOURS, done, new, seconds
+from simsparse.event_log import Engine, EventLog, Wait, What
+from simsparse.plan import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Colour and hatch of everything that is done, and of what holds up a tile.
+STYLES = {
+    What.LOAD: (COLOURS[4], ""), What.FILL: (COLOURS[7], ""), What.COMPUTE: (COLOURS[0], ""),
+    What.VECTOR: (COLOURS[2], ""), What.UPDATE: (COLOURS[6], ""), What.REDUCE: (COLOURS[5], ""),
+    What.STORE: (COLOURS[1], ""), What.DEPENDENCY: (COLOURS[3], "xxx"), What.EXCHANGE: ("white", "///"),
+}  # fmt: skip
+WAITS = {
+    Wait.DATA: ("#bbbbbb", "..."), Wait.BUFFER: ("#dddddd", "\\\\\\"), Wait.MEMORY: ("#8a8a8a", ""),
+    Wait.DEPENDENCY: STYLES[What.DEPENDENCY], Wait.EXCHANGE: STYLES[What.EXCHANGE],
+}  # fmt: skip
+# Tiles of the longest call that the closer look shows.
+CLOSE_TILES = 10
+MOST_LABELS = 8
+
+
+def gantt(log: EventLog, *, title: str = "", path: str | Path | None = None) -> Figure:
+    """Draw a log.
+
+    Parameters
+    ----------
+    log : EventLog
+    title : str
+        Over the picture.
+    path : str or Path, optional
+        Where to save it too.
+
+    Raises
+    ------
+    InputError
+        If the picture cannot be written.
+    """
+    engines = [Engine(int(engine)) for engine in np.unique(log.engine)]
+    height = 1.6 + 3 * (0.5 + 0.33 * len(engines))
+    figure = new(11, height)
+    whole, close, shares = figure.subplots(3, 1)
+    figure.suptitle(title, fontsize=10)
+    _bars(whole, log, engines, 0.0, float(log.end_s.max()))
+    _calls(whole, log)
+    begin, end, label = _closer(log)
+    _bars(close, log, engines, begin, end)
+    close.set_title(f"closer: the first tiles of {label}", fontsize=8, loc="left")
+    used = [What(int(what)) for what in np.unique(log.what)]
+    whole.legend(handles=[_patch(what) for what in used], **BESIDE)
+    _shares(shares, log, engines)
+    return done(figure, path)
+
+
+def _patch(what: What) -> Patch:
+    colour, hatch = STYLES[what]
+    return Patch(facecolor=colour, hatch=hatch, edgecolor="black", lw=0.4, label=what.name.lower())
+
+
+def _bars(ax: Axes, log: EventLog, engines: list[Engine], begin: float, end: float) -> None:
+    """What engines do between two times, a row each; those that are closer than a pixel are drawn as one."""
+    for what, (colour, hatch) in STYLES.items():
+        chosen = (log.what == what) & (log.end_s > begin) & (log.start_s < end)
+        for row, engine in enumerate(engines):
+            here = chosen & (log.engine == engine)
+            if not here.any():
+                continue
+            spans = _merged(log.start_s[here], log.end_s[here], (end - begin) / 4000)
+            # Edges would cover what is thin.
+            thin = np.median(spans[:, 1]) < (end - begin) / 300
+            ax.broken_barh(
+                spans.tolist(), (row - 0.4, 0.8), facecolor=colour, hatch="" if thin else hatch,
+                edgecolor=colour if thin else "black", linewidth=0.6 if thin else 0.4,
+            )  # fmt: skip
+    ax.set_xlim(begin, end)
+    ax.set_ylim(len(engines) - 0.5, -0.5)
+    ax.set_yticks(range(len(engines)), [engine.name.lower() for engine in engines], fontsize=8)
+    ax.xaxis.set_major_formatter(seconds)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.grid(axis="x", lw=0.3)
+    ax.set_axisbelow(True)
+
+
+def _merged(start: Floats, end: Floats, gap: float) -> Floats:
+    """Starts and lengths of spans, those no more than `gap` apart joined if there are many, (n, 2)."""
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    if len(start) > 400:
+        first = np.concatenate([[True], start[1:] > end[:-1] + gap])
+        start, end = start[first], np.maximum.reduceat(end, np.flatnonzero(first))
+    return np.stack([start, end - start], axis=1)
+
+
+def _calls(ax: Axes, log: EventLog) -> None:
+    """Where calls begin, with the names of the longest."""
+    starts = np.concatenate([[0.0], np.cumsum(log.latency_s)])[:-1]
+    for start in starts[1:]:
+        ax.axvline(start, color="black", lw=0.5, alpha=0.5)
+    total = float(log.latency_s.sum())
+    named = sorted(np.argsort(-log.latency_s, kind="stable")[:MOST_LABELS].tolist())
+    for call in (c for c in named if log.latency_s[c] > 0.03 * total):
+        room = max(4, int(150 * log.latency_s[call] / total))
+        text = log.labels[call]
+        text = text if len(text) <= room else f"{text[: room - 1]}…"
+        middle = (starts[call] + log.latency_s[call] / 2) / total
+        ax.text(middle, 1.02, text, transform=ax.transAxes, ha="center", va="bottom", fontsize=7)
+
+
+def _closer(log: EventLog) -> tuple[float, float, str]:
+    """Begin and end of the closer look, and the call it is at."""
+    call = int(np.argmax(log.latency_s))
+    begin = float(np.cumsum(log.latency_s)[call] - log.latency_s[call])
+    stop = begin + float(log.latency_s[call])
+    last = (log.call == call) & (log.tile == CLOSE_TILES)
+    return begin, min(stop, float(log.end_s[last].max())) if last.any() else stop, log.labels[call]
+
+
+def _shares(ax: Axes, log: EventLog, engines: list[Engine]) -> None:
+    """How the time of each engine divides: work, and what it waits for."""
+    rows, left = np.arange(len(engines)), np.zeros(len(engines))
+    parts = [("works", ("#0072B2", ""), log.busy_fraction[engines])]
+    stalled = log.stalled_fraction[engines]
+    parts += [(f"waits: {wait.name.lower()}", WAITS[wait], stalled[:, wait]) for wait in Wait if stalled[:, wait].any()]
+    for label, (colour, hatch), share in parts:
+        ax.barh(rows, share, 0.8, left, color=colour, hatch=hatch, edgecolor="black", linewidth=0.4, label=label)
+        left = left + share
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(engines) - 0.5, -0.5)
+    ax.set_yticks(rows, [engine.name.lower() for engine in engines], fontsize=8)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    ax.tick_params(axis="x", labelsize=8)
+    ax.set_title("share of the time; the rest is when an engine has nothing left to do", fontsize=8, loc="left")
+    ax.legend(**BESIDE)
