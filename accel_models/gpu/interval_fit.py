@@ -25,7 +25,7 @@ from simsparse.intervals import IntervalColumn
 from simsparse.plan import Floats
 
 LEVEL = 0.8
-ENOUGH = 20  # rows of a regime that stand for themselves
+ENOUGH = 80  # rows of a regime that stand for themselves: eight of them lie beyond a bound
 # Kernels of the dense baseline itself, and those that a pattern leaves as they are: their speedup is 1.
 EXACT = (*DENSE, "flash-attention", "depthwise", "stream", "link")
 Bools = NDArray[np.bool_]
