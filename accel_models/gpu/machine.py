@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
@@ -22,6 +23,7 @@ from simsparse.machine import Kernel, KernelMachine
 from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
 from simsparse.sites import Fusions
 
+C = ProblemColumn
 _PRODUCTS = (
     dense.Dense, dense.Simt, dense.Sliced, dense.Depthwise, dense.WeightOnly, dense.ActivationSparse,
     structured.SemiStructured, structured.Cutlass24, structured.SparseMarlin, structured.Venom,
@@ -144,20 +146,27 @@ class GpuMachine(KernelMachine):
     def map_rows(self, problem: Floats, index: int, limit_s: Floats) -> tuple[Floats, Floats]:
         """How one kernel runs each problem, tiles chosen, and its time before any power limit."""
         kernel = self.kernels[index]
-        if isinstance(kernel, ProductKernel) and not kernel.leaves_out and not self._can_win(kernel, problem, limit_s):
-            return np.zeros((len(problem), MAP_WIDTH)), np.full(len(problem), np.inf)
-        mapping = kernel.map(problem)
-        if problem[0, ProblemColumn.KIND] == ProblemKind.GEMM:
+        if problem[0, ProblemColumn.KIND] != ProblemKind.GEMM:
+            mapping = kernel.map(problem)
+            return mapping, self.price_rows(problem, mapping, np.full(len(problem), index)).latency_s
+        rows = np.flatnonzero(self._can_win(kernel, problem, limit_s))
+        if rows.size == len(problem):
+            mapping = kernel.map(problem)
             return mapping, choose_tiles(mapping, self.card, limit_s)
-        return mapping, self.price_rows(problem, mapping, np.full(len(problem), index)).latency_s
+        mapping, time_s = np.zeros((len(problem), MAP_WIDTH)), np.full(len(problem), np.inf)
+        if rows.size:
+            chosen = kernel.map(problem[rows])
+            time_s[rows] = choose_tiles(chosen, self.card, limit_s[rows])
+            mapping[rows] = chosen
+        return mapping, time_s
 
-    def _can_win(self, kernel: ProductKernel, problem: Floats, limit_s: Floats) -> bool:
-        """Whether the multiplications of any row could be done within its limit, on all SMs at the peak rate."""
-        if np.isinf(limit_s).any():
-            return True
-        macs = np.prod(problem[:, [ProblemColumn.BATCH, ProblemColumn.M, ProblemColumn.N, ProblemColumn.K]], axis=1)
-        per_s = kernel.rate(problem) * self.card[Card.SM_COUNT] * self.card[Card.CLOCK_HZ]
-        return bool(np.any(macs < per_s * limit_s))
+    def _can_win(self, kernel: Kernel, problem: Floats, limit_s: Floats) -> NDArray[np.bool_]:
+        """Where the multiplications could be done within the limit, on all SMs at the kernel's highest rate."""
+        if not isinstance(kernel, ProductKernel) or kernel.leaves_out or np.isinf(limit_s).all():
+            return np.ones(len(problem), dtype=bool)
+        macs = problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.N] * problem[:, C.K]
+        per_s = kernel.reach(problem) * self.card[Card.SM_COUNT] * self.card[Card.CLOCK_HZ]
+        return np.asarray(macs < per_s * limit_s)
 
     @cached_property
     def _intervals(self) -> Floats | None:
