@@ -61,6 +61,7 @@ class Constants(BaseModel):
     generated_share: Constant = Field(
         description="Share of the dense microkernel's efficiency that such code sustains with AVX2; with AVX-512 all."
     )
+    generated_int8_share: Constant = Field(description="The same of its int8 code for groups of four inputs (VNNI).")
     reorder_cycles: Constant = Field(
         description="Per activation of a bare product in such an engine, to bring it into its layout or out of it."
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from accel_models.cpu.constants import FILE, Constants, constants
 from accel_models.cpu.machine import CpuMachine
 from accel_models.cpu.measurements import READER
 from accel_models.cpu.spec import CpuSpec
+from simsparse.calibration.runs import Repricer, Run
+from simsparse.machine import KernelMachine
 from simsparse.measurements import Measurement, Use, read_measurements
-from simsparse.plan import Floats, Plan
+from simsparse.plan import Floats
 from simsparse.readings import ModelReading
 from simsparse.registry import load_spec, load_workload
 from simsparse.workload import Workload
@@ -73,6 +74,10 @@ STAGES = (
         "ONNX Runtime", "items_per_s", ("mlas_efficiency",), "ONNX Runtime fp32, ResNet-50 and BERT on c6i.2xlarge",
         machine="c6i-2xlarge",
     ),
+    Stage(
+        "DeepSparse pruned", "items_per_s", ("generated_int8_share",),
+        "DeepSparse int8, ResNet-50 and BERT on c6i.2xlarge", machine="c6i-2xlarge",
+    ),
 )  # fmt: skip
 STEP = 0.5  # of the first simplex, in logarithms or logits
 
@@ -93,21 +98,12 @@ def _measured(row: Measurement) -> float:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A run, lowered: its machine (weights resident or not), kernels and counts."""
-
-    machine: CpuMachine
-    plan: Plan
-    counts: Floats
-
-
-@dataclass(frozen=True)
 class Target:
     """A measurement: the run it is of, and the dense run it is over where it is a speedup."""
 
     row: Measurement
-    run: Case
-    dense: Case | None
+    run: Run
+    dense: Run | None
 
     @property
     def measured(self) -> float:
@@ -133,43 +129,10 @@ def target_of(row: Measurement) -> Target | None:
     return Target(row, _lowered(spec, sparse, reading.kernel), dense)
 
 
-def _lowered(spec: CpuSpec, work: Workload, kernel: str) -> Case:
-    machine = CpuMachine(spec).of_model(weights_resident=False)
+def _lowered(spec: CpuSpec, work: Workload, kernel: str) -> Run:
+    machine = CpuMachine(spec)
     plan = machine.lower(work, kernel=kernel)
-    if machine.keeps_weights(plan):
-        machine = machine.of_model(weights_resident=True)
-    return Case(machine, plan, np.array([float(call.count) for call in plan.calls]))
-
-
-class Predictor:
-    """Latencies of many cases under changed constants: rows of all cases of a machine are mapped and priced at once."""
-
-    def __init__(self, cases: Sequence[Case]) -> None:
-        self.cases = cases
-        groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
-        for index, case in enumerate(cases):
-            groups[case.machine.spec.digest(), case.machine.chip.weights_resident].append(index)
-        self.groups = list(groups.values())
-
-    def latency_s(self, fitted: Constants) -> Floats:
-        """Predicted latencies, (cases,)."""
-        result = np.empty(len(self.cases))
-        for members in self.groups:
-            plans = [self.cases[i].plan for i in members]
-            problem = np.concatenate([plan.problem for plan in plans])
-            kernel = np.concatenate([plan.kernel for plan in plans])
-            like = self.cases[members[0]].machine
-            machine = CpuMachine(like.spec, fitted).of_model(weights_resident=like.chip.weights_resident)
-            mapping = np.empty((len(problem), plans[0].mapping.shape[1]))
-            for index in np.unique(kernel):
-                rows = np.flatnonzero(kernel == index)
-                mapping[rows] = machine.kernels[int(index)].map(problem[rows])
-            latency_s = machine.price_rows(problem, mapping, kernel).latency_s
-            ends = np.cumsum([len(plan.problem) for plan in plans])
-            for i, stop in zip(members, ends.tolist(), strict=True):
-                counts = self.cases[i].counts
-                result[i] = float(counts @ latency_s[stop - len(counts) : stop])
-        return result
+    return Run(machine, plan, np.array([float(call.count) for call in plan.calls]))
 
 
 def changed(base: Constants, names: Sequence[str], values: Sequence[float]) -> Constants:
@@ -180,13 +143,17 @@ def changed(base: Constants, names: Sequence[str], values: Sequence[float]) -> C
 
 def prediction(targets: Sequence[Target]) -> Callable[[Constants], Floats]:
     """A function from constants to predicted seconds, or speedups, (targets,)."""
-    runs = Predictor([target.run for target in targets])
+    runs = Repricer([target.run for target in targets])
     dense = [i for i, target in enumerate(targets) if target.dense is not None]
-    over = Predictor([case for target in targets if (case := target.dense) is not None])
+    over = Repricer([run for target in targets if (run := target.dense) is not None])
 
     def predict(fitted: Constants) -> Floats:
-        result = runs.latency_s(fitted)
-        result[dense] = over.latency_s(fitted) / result[dense]
+        def with_them(machine: KernelMachine) -> KernelMachine:
+            assert isinstance(machine, CpuMachine)
+            return CpuMachine(machine.spec, fitted)
+
+        result = runs.latency_s(with_them)
+        result[dense] = over.latency_s(with_them) / result[dense]
         return result
 
     return predict

@@ -10,7 +10,7 @@ from accel_models.cpu.kernels.dense import ConvertGemm, DenseGemm, Depthwise, Do
 from accel_models.cpu.kernels.engine import Engine
 from accel_models.cpu.kernels.gemv import CompressedGemv, GroupedGemm, SkippingGemv
 from accel_models.cpu.kernels.rows_of_tokens import BsrSpmm, CsrSpmm, RowSpmm
-from accel_models.cpu.kernels.spmm import Block4x1, GeneratedSpmm, XnnSpmm
+from accel_models.cpu.kernels.spmm import Block4x1, GeneratedInt8, GeneratedSpmm, XnnSpmm
 from accel_models.cpu.kernels.streams import NoTransfer, StreamKernel
 
 
@@ -28,6 +28,7 @@ def kernels_of(chip: Chip) -> tuple[CpuKernel, ...]:
         Block4x1(chip),
         *(XnnSpmm(chip, height) for height in (1, 2, 4)),
         GeneratedSpmm(chip),
+        GeneratedInt8(chip),
         CsrSpmm(chip),
         RowSpmm(chip),
         BsrSpmm(chip),

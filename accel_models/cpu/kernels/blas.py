@@ -19,8 +19,9 @@ class BlasGemm(DenseGemm):
     name = "gemm-blas"
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
-        """Integers, and types that it would have to convert."""
+        """Other architectures, integers, and types that it would have to convert."""
         yield from super().refusals(problem)
+        yield np.full(len(problem), not self.chip.x86), "its efficiency is known for x86"
         rows = gemm_rows(problem, self.chip)
         yield rows.a_bits < 32, "a BLAS has no types of fewer than 32 bits"
 

@@ -249,6 +249,53 @@ class GeneratedSpmm(NonzeroSpmm):
         yield from engine_refusals(rows, self.chip)
 
 
+class GeneratedInt8(CpuKernel):
+    """The same in int8 with dot products (VNNI): groups of four inputs that an output needs any of, multiplied whole.
+
+    Masks that prune such groups together (the 4-block models of DeepSparse, `block1x4`) lose nothing by it.
+    """
+
+    name = "spmm-1x4-int8"
+    format = "csr16"
+    group = 4
+    outputs = 4  # that share the loads of inputs
+
+    def refusals(self, problem: Floats) -> Iterator[Refusal]:
+        """Cores without dot products, other types, few tokens, wide convolutions, and what the engine leaves dense."""
+        rows = gemm_rows(problem, self.chip)
+        dot = {"VNNI", "AVX-VNNI"} & self.chip.simd
+        yield np.full(len(rows), not dot), "it needs VNNI"
+        yield (rows.kind != INT8) | ~rows.native | (rows.b_bits != 8), "it multiplies int8 by int8"
+        yield ~static_zeros(rows), "the weight has no zeros known beforehand"
+        yield rows.n < FEWEST_TOKENS, f"fewer than {FEWEST_TOKENS:.0f} tokens"
+        yield from engine_refusals(rows, self.chip)
+
+    def map(self, problem: Floats) -> Floats:
+        """See `Kernel.map`."""
+        rows, chip = gemm_rows(problem, self.chip), self.chip
+        groups = rows.batch * np.ceil(rows.k / self.group)
+        weights = groups * rows.m * occupied(rows.pattern, 1, self.group)
+        loaded = groups * np.ceil(rows.m / self.outputs) * occupied(rows.pattern, self.outputs, self.group)
+        registers = np.ceil(rows.n / chip.lanes)
+        tiles = np.ceil(registers / ((chip.registers - 1) // (self.outputs + 1)))
+        macs = weights * registers * chip.lanes * self.group
+        a_bytes = weights * (self.group + 2.0)
+        return gemm_mapping(
+            rows, chip,
+            macs=macs,
+            kind=rows.kind,
+            core=work(chip, macs / chip.rates[INT8], loaded * registers + weights * tiles),
+            efficiency=chip.dense_efficiency * chip.constants.generated_int8_share.value,
+            index_cycles=tiles * weights * chip.constants.generated_index_cycles.value,
+            a_bytes=a_bytes,
+            l1_fills=a_bytes * tiles + rows.b_bytes + rows.c_bytes,
+            m_units=np.ceil(rows.m / self.outputs),
+            n_units=tiles,
+            roof_macs=weights * self.group * rows.n,
+            uneven=unevenness(rows, chip),
+        )  # fmt: skip
+
+
 def engine_refusals(rows: GemmRows, chip: Chip) -> Iterator[Refusal]:
     """What a DeepSparse-like engine leaves to its dense kernels."""
     yield np.full(len(rows), not chip.x86), "the engine is for x86"
