@@ -40,6 +40,7 @@ class Rates:
         packed = np.array([2.0 if name in ("fp16", "bf16") else 1.0 for name in COMPUTE_TYPES])
         self._simt = simt * np.array([wide, wide * packed])
         self.capability = capability
+        self.smem_bytes_per_clock = spec.smem_bytes_per_clock.value
         self.clock_hz = spec.boost_clock_hz.value
         self._sparse = np.array([spec.sparse_gain(name) for name in COMPUTE_TYPES])
 

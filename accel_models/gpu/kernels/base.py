@@ -67,6 +67,10 @@ class ProductKernel(Kernel):
         """Dense-equivalent multiply-accumulates per clock and SM."""
         return self.rates.tensor(problem)
 
+    def reach(self, problem: Floats) -> Floats:
+        """A rate that no tile of the kernel exceeds, to leave out kernels that cannot win without mapping them."""
+        return self.rate(problem)
+
     def map(self, problem: Floats) -> Floats:
         """Mapping rows of a dense product."""
         rows = np.zeros((len(problem), MAP_WIDTH))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
+from accel_models.gpu.engine import L1_SHARE
 from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from accel_models.gpu.kernels.structured import NO_CONVOLUTION
@@ -114,6 +115,11 @@ class Sputnik(SparseKernel):
     def rate(self, problem: Floats) -> Floats:
         """One element a lane in any type (fp16 is widened), over the kept fraction."""
         return self.rates.simt(problem) / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9)
+
+    def reach(self, problem: Floats) -> Floats:
+        """Every multiplication takes its element of B from L1."""
+        elements = L1_SHARE * self.rates.smem_bytes_per_clock / (problem[:, C.B_BITS] / 8)
+        return np.minimum(self.rate(problem), elements / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9))
 
     def map(self, problem: Floats) -> Floats:
         """Each nonzero fetches its row of B; the longest row of a block is waited for."""
