@@ -304,17 +304,22 @@ def trained(m: int, n: int, k: int, pattern: str, batch: int = 1) -> Floats:
 
 
 def random_case(rng: np.random.Generator, double_buffering: bool) -> tuple[SatMachine, Plan]:
-    """A small array with small buffers, on a memory from much too slow to free, and a product; half have epilogues."""
+    """A small or a large array with fitting buffers, on a memory from much too slow to free, and a product.
+
+    Half of the products have epilogues.
+    """
+    side, doublings, longest = ((9, 0, 500), (33, 4, 2000))[int(rng.integers(2))]
     machine = sat(
-        array_rows=int(rng.integers(1, 9)), array_cols=int(rng.integers(1, 9)),
-        mac_pipeline_depth=int(rng.integers(1, 7)), interleave=bool(rng.integers(2)),
+        array_rows=int(rng.integers(1, side)), array_cols=int(rng.integers(1, side)),
+        mac_pipeline_depth=int(rng.integers(1, 9)), interleave=bool(rng.integers(2)),
         dataflow=str(rng.choice(["ws", "os", "best"])), double_buffering=double_buffering,
         pregeneration=bool(rng.integers(2)) or not double_buffering, dram_channels=int(rng.choice([1, 2, 4])),
         dram_bytes_per_s_per_channel=float(rng.choice([1e8, 5e8, 2e9, 19.2e9])),
-        weight_buffer_bytes=int(2 ** rng.integers(15, 18)), activation_buffer_bytes=int(2 ** rng.integers(17, 19)),
-        output_buffer_bytes=int(2 ** rng.integers(13, 17)),
+        weight_buffer_bytes=int(2 ** (doublings + rng.integers(15, 18))),
+        activation_buffer_bytes=int(2 ** (doublings + rng.integers(17, 19))),
+        output_buffer_bytes=int(2 ** (doublings + rng.integers(13, 17))),
     )  # fmt: skip
-    m, n, k = (int(x) for x in np.exp(rng.uniform(np.log(8), np.log(500), 3)))
+    m, n, k = (int(x) for x in np.exp(rng.uniform(np.log(8), np.log(longest), 3)))
     pattern = str(rng.choice(["dense", "2:4", "2:8", "1:16"]))
     rows = trained(m, n, k, pattern, int(rng.integers(1, 4)))
     if rng.integers(2):
@@ -355,6 +360,37 @@ def test_closed_form_against_events(double_buffering: bool, median: float, p95: 
     assert middle <= median
     assert high <= p95
     assert size.max() <= worst
+
+
+def test_the_whole_log_of_a_small_layer() -> None:
+    """C[8, 8] = A[8, 32] · B[32, 8] in 2:8 on 4 x 4 elements of depth 4, weight-stationary; a byte a cycle, no gaps."""
+    small = {"weight_buffer_bytes": 2**13, "activation_buffer_bytes": 2**13, "output_buffer_bytes": 2**12}
+    machine = sat(
+        array_rows=4, array_cols=4, mac_pipeline_depth=4, nm_max_m=8, dataflow="ws", dram_channels=1, dram_gap_s=0.0,
+        dram_bytes_per_s_per_channel=1e9, dram_efficiency=0.2, **small,
+    )  # fmt: skip
+    plan = machine.lower_problems(trained(8, 8, 32, "2:8"))
+    log = run(machine, plan)
+    cycles = np.rint(np.stack([log.start_s, log.end_s]) * log.clock_hz).astype(int).T.tolist()
+    # Two tiles of 4 outputs. Of each 4 x 4 groups of 2 weights and 2 indices of 3 bits; the 32 x 8 activations stay.
+    weights, activations, stored = 16 * (2 * 16 + 2 * 3) // 8, 32 * 8 * 2, 4 * 8 * 2
+    loaded = weights + activations
+    # First weights in (4 columns x 2), three rows that wait 2 x 4 cycles for the one above, the way out.
+    filled = loaded + 8 + 3 * 8 + 4 - 2 + 4
+    # 8 tokens, 2 products each. The second tile comes later than the array would like, and the store waits for it.
+    again = loaded + weights
+    assert filled + 16 < again
+    assert [(What(what), *span) for what, span in zip(log.what, cycles, strict=True)] == [
+        (What.LOAD, 0, loaded),
+        (What.FILL, loaded, filled),
+        (What.COMPUTE, filled, filled + 16),
+        (What.LOAD, loaded, again),
+        (What.COMPUTE, again, again + 16),
+        (What.STORE, again, again + stored),
+        (What.STORE, again + stored, again + 2 * stored),
+    ]
+    waits = log.engine_cycles()["waits_data"]
+    assert waits == pytest.approx([0, loaded + again - filled - 16, filled + 16])
 
 
 def test_what_changes_a_machine_changes_its_events() -> None:

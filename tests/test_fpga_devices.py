@@ -76,8 +76,8 @@ def test_architecture_figures_are_those_of_the_evidence(evidence: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "needs", "has"),
     [
-        ({"array_rows": 48, "array_cols": 48}, "7840 DSP blocks", "6840"),
-        ({"nm_max_m": 64}, "3319840 flip-flops", "2364480"),
+        ({"array_rows": 48, "array_cols": 48}, "7936 DSP blocks", "6840"),
+        ({"nm_max_m": 64}, "3327840 flip-flops", "2364480"),
         ({"activation_buffer_bytes": 2**26}, "2048 UltraRAMs", "960"),
     ],
 )
@@ -85,6 +85,14 @@ def test_a_design_that_exceeds_the_device_is_refused(changes: dict[str, object],
     with pytest.raises(UnsupportedError) as refusal:
         FAMILY.build(spec(**changes))
     assert str(refusal.value) == f"machine 'sat-vcu1525' needs {needs}, expected at most the {has} of its device"
+
+
+def test_weights_that_stay_need_registers_that_grow_with_m() -> None:
+    """Two copies of a register of 20 flip-flops an element; where outputs stay, one weight at a time will do."""
+    elements = 32 * 32
+    for m in (8, 16):
+        staying, passing = (needed(spec(nm_max_m=m, dataflow=name)).ff for name in ("ws", "os"))
+        assert staying - passing == elements * (m - 1) * 2 * 20
 
 
 def test_buffers_that_hold_no_tile_are_refused() -> None:

@@ -139,7 +139,7 @@ def search_outputs(hw: Floats, p: Floats, held: float, busy: float, skew: float,
                 if not known:
                     paces(hw, p, held, tile, array)
                     known = True
-                time = objective(hw, max(busy, paced(hw, p, tile, outer, skew, array)), ends, moved)
+                time = objective(hw, max(busy, paced(hw, p, tile, outer, skew, array)[0]), ends, moved)
             if time < best[0]:
                 best[0], best[1], best[2], best[3], best[4], best[5] = time, held, tile_m, tile_n, tile_g, outer
 

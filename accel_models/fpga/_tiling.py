@@ -117,8 +117,10 @@ def load(p: Floats, tile: Triple, tiles: Triple, last: Triple, stays: tuple[bool
 
 
 @njit(cache=True)
-def paced(hw: Floats, p: Floats, tile: Triple, outer: int, skew: float, array: Floats) -> float:
-    """Cycles from the first tile on chip to the last one computed, with double buffering.
+def paced(hw: Floats, p: Floats, tile: Triple, outer: int, skew: float, array: Floats) -> tuple[float, float]:
+    """Cycles from the first tile on chip to the last one computed, with double buffering; and memory's lag at the end.
+
+    The lag is what memory takes longer than the array while the last tile is computed.
 
     While a tile is computed (`array`, of `paces`; the first after `skew`) memory loads the next, and during the first
     step of an output it stores the one before; whichever takes longer sets the pace.
@@ -126,7 +128,7 @@ def paced(hw: Floats, p: Floats, tile: Triple, outer: int, skew: float, array: F
     tiles, last = counts(p, tile), last_extents(p, tile)
     stays = (tiles[2] == 1.0 and (outer == 0 or tiles[0] == 1.0), tiles[2] == 1.0 and (outer == 1 or tiles[1] == 1.0))
     outers, inners = (tiles[0], tiles[1]) if outer == 0 else (tiles[1], tiles[0])
-    batch, total, gap = p[Product.BATCH], 0.0, hw[Hw.GAP_BYTES]
+    batch, total, gap, slack = p[Product.BATCH], 0.0, hw[Hw.GAP_BYTES], 0.0
     # Previous output, in the order of the loops; before the first there is none.
     stored = 0.0
     for of_batch in range(int(min(batch, 3.0))):
@@ -150,16 +152,18 @@ def paced(hw: Floats, p: Floats, tile: Triple, outer: int, skew: float, array: F
                         ahead = gap + load(p, tile, tiles, last, stays, (m, n, k + 1.0))
                     moved = ahead + (stored if k == 0.0 else 0.0)
                     busy = pace[int(k == tiles[2] - 1.0)] + (skew if b + o + i + k == 0.0 else 0.0)
-                    total += alike * alike_k * max(busy, moved / hw[Hw.DRAM_BYTES_PER_CYCLE])
+                    moving = moved / hw[Hw.DRAM_BYTES_PER_CYCLE]
+                    total += alike * alike_k * max(busy, moving)
+                    slack = max(0.0, moving - busy)
                 outputs = last[0] if m == tiles[0] - 1.0 else tile[0]
                 stored = outputs * (last[1] if n == tiles[1] - 1.0 else tile[1]) * p[Product.C_BYTES]
                 stored += gap if stored > 0.0 else 0.0
-    return float(total)
+    return total, slack
 
 
 @njit(cache=True)
 def paced_all(hardware: Floats, products: Floats, mapping: Floats, out: Floats) -> None:
-    """Write `paced` of each mapped product, all on one machine or each on its own."""
+    """Write `paced` of each mapped product, all on one machine or each on its own, (n, 2)."""
     array = np.zeros((2, 2, 2))
     for row in range(len(products)):
         hw, p, x = hardware[row if len(hardware) > 1 else 0], products[row], mapping[row]

@@ -162,9 +162,9 @@ def _products(
 
 def _ends_of_products(hw: Floats, problem: Floats, product: Floats, x: Floats) -> Floats:
     """Cycles of head, starved and tail, (n, 3)."""
-    pace = np.empty(len(product))
+    pace = np.empty((len(product), 2))
     paced_all(np.ascontiguousarray(hw.T), product, x, pace)
-    starved = np.maximum(pace - x[:, Mapping.ARRAY_CYCLES] - x[:, Mapping.SKEW_CYCLES], 0.0)
+    starved = np.maximum(pace[:, 0] - x[:, Mapping.ARRAY_CYCLES] - x[:, Mapping.SKEW_CYCLES], 0.0)
     last_m = x[:, Mapping.M] - (x[:, Mapping.TILES_M] - 1.0) * x[:, Mapping.TILE_M]
     last = last_m * (problem[:, C.N] - (x[:, Mapping.TILES_N] - 1.0) * x[:, Mapping.TILE_N])
     # What an epilogue reads comes with the last step of an output.
@@ -172,7 +172,9 @@ def _ends_of_products(hw: Floats, problem: Floats, product: Floats, x: Floats) -
     first = x[:, Mapping.A_TILE_BYTES] + x[:, Mapping.B_TILE_BYTES]
     head = streams.moving_cycles(hw, first + x[:, Mapping.TILE_M] * x[:, Mapping.TILE_N] * fused)
     elementwise = problem[:, C.STREAM_FLOPS] / _outputs(problem, x) / hw[H.VECTOR_OPS]
-    tail = last * elementwise + streams.moving_cycles(hw, last * product[:, Product.C_BYTES])
+    # While the output before the last is still being stored, the vector engine works on the last one.
+    worked = np.maximum(last * elementwise - pace[:, 1], 0.0)
+    tail = worked + streams.moving_cycles(hw, last * product[:, Product.C_BYTES])
     cycles: Floats = np.stack([head, starved, tail], axis=1)
     return cycles
 

@@ -75,11 +75,14 @@ def needed(spec: SatSpec) -> Resources:
     elements = spec.array_rows.value * spec.array_cols.value
     copies = 2 if spec.double_buffering.value else 1
     interleaved = spec.mac_pipeline_depth.value if spec.interleave.value else 1
+    # Outputs that stay need one weight at a time; weights that stay need as many registers as M.
+    registers = 1 if spec.dataflow.value is Dataflow.OUTPUT_STATIONARY else spec.nm_max_m.value
     parts = (
-        (costs.element, elements), (costs.weight_register, elements * spec.nm_max_m.value * copies),
+        (costs.element, elements), (costs.weight_register, elements * registers * copies),
         (costs.selector_input, elements * spec.nm_max_m.value), (costs.accumulator, elements * interleaved * copies),
         (costs.reduction_lane, spec.reduction_lanes.value), (costs.update_lane, spec.update_lanes.value),
-        (costs.vector_op, spec.vector_ops_per_cycle.value),
+        # Below each column an adder sums up passes.
+        (costs.vector_op, spec.vector_ops_per_cycle.value + spec.array_cols.value),
     )  # fmt: skip
     bram, uram = _memory_blocks(spec, costs)
     return Resources(
