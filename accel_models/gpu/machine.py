@@ -190,9 +190,12 @@ class GpuMachine(KernelMachine):
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """See `pricing.price`; the intervals are by kernel and by what bounds the call."""
         prices = price(problem, mapping, self.card, _mac_j(self.spec.process_nm.value), self._peaks(problem))
-        if self._intervals is None:
+        table = self._intervals
+        if table is None:
             return prices
-        return replace(prices, interval=self._intervals[kernel, REGIME_OF_TERM[prices.bound]])
+        # One take of whole rows is several times faster than two index arrays.
+        rows = kernel * table.shape[1] + REGIME_OF_TERM[prices.bound]
+        return replace(prices, interval=table.reshape(-1, table.shape[2]).take(rows, axis=0))
 
 
 @lru_cache
