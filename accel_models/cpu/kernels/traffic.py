@@ -64,7 +64,8 @@ def traffic(
     fills = [_fill(rows.batch, a_bytes, b, sums, chip, *cut) for cut in _cuts(each, m_units, n_units)]
     private = chip.l2_bytes * np.minimum(float(chip.threads), rows.batch * m_units)
     l3 = np.minimum(*fills) + c + reread * missing(a_bytes, private) if chip.has_l3 else np.zeros(len(rows))
-    # Of a product that runs again and again, what fits half of the shared cache is still there.
+    l3 = np.where(chip.looped & (a_bytes + b + c <= private / 2), 0.0, l3)
+    # Of a product that runs again and again, what fits half of a cache is still there.
     stays = chip.weights_resident | (a_bytes + b + c <= (chip.shared_bytes / 2 if chip.looped else 0.0))
     cold = np.where(rows.weight & ~stays, a_bytes, 0.0)
     warm = b + c + np.where(rows.weight, 0.0, a_bytes)

@@ -48,7 +48,7 @@ def spec_of(identity: Identity, name: str, clock_hz: float, rates: Bandwidths, d
         "dram_core_bytes_per_s": (round(rates.core[4]), f"{timed}: one thread reads"),
         "dram_kind": ("DDR4", "assumed: not said; it bears on energy"),
         "memory_bytes": (identity.memory_bytes, SAYS),
-        "tdp_w": (10.0 * cores, "assumed: 10 W a core; it bears on energy"),
+        "tdp_w": (40.0 * cores, "assumed: 40 W a core, more than it draws: clocks are measured as they are"),
         "idle_w": (3.0 * cores, "assumed: 3 W a core; it bears on energy"),
         "core_kind": ("cpu_wide", "assumed: it bears on energy"),
         "process_nm": (7, "assumed: it bears on energy"),
