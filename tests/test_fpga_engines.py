@@ -35,7 +35,9 @@ def test_the_reduction_engine_keeps_the_largest_of_each_group() -> None:
     assert found.values.tolist() == np.take_along_axis(weights, largest, axis=1).tolist()
     # 100 groups on 32 lanes, 8 cycles each.
     assert found.cycles == 4 * 8
-    assert found.cycles == engine_cycles(built().hardware, np.array([100.0]), np.array([8.0]))[0]
+    made = np.zeros((1, len(Mapping)))
+    made[0, [Mapping.REDUCTION_GROUPS, Mapping.REDUCTION_M]] = 100, 8
+    assert found.cycles == engine_cycles(built().hardware[0], made)[0]
     # Of equal magnitudes the earlier stays: a later one is no larger.
     assert reduce_groups(np.array([[1.0, -3.0, 3.0, 1.0, 2.0, -2.0, 1.0, 3.0]]), 2, 1).places.tolist() == [[1, 2]]
     rows, columns = (reduce_groups(w.reshape(-1, 8), 2, 32) for w in (weights[:64], weights[:64].T))

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accel_models.fpga.machine import SatMachine
-from accel_models.fpga.pricing import Term
+from accel_models.fpga.pricing import Term, price
 from accel_models.fpga.schemes import Scheme
-from simsparse.plan import ProblemColumn
+from simsparse.plan import ProblemColumn, concatenate
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_workload
 
@@ -99,6 +99,21 @@ def test_an_array_of_products_is_priced_as_each_alone() -> None:
         assert alone.latency_s[0] == together.latency_s[row]
         assert alone.energy_j[0] == together.energy_j[row]
         assert alone.terms_s[0].tolist() == together.terms_s[row].tolist()
+
+
+def test_designs_are_priced_side_by_side_as_each_alone() -> None:
+    """A sweep over designs has a row of hardware for each call."""
+    work = Scheme.BDWP(load_workload("resnet-9", phase="train", batch=2), "2:8")
+    designs = [built(), built(reduction_lanes=8, update_lanes=4), built(double_buffering=False, pregeneration=False)]
+    plans = [design.lower(work) for design in designs]
+    hardware = np.concatenate(
+        [np.repeat(d.hardware, len(p.problem), axis=0) for d, p in zip(designs, plans, strict=True)]
+    )
+    problem, mapping = (np.concatenate([getattr(p, name) for p in plans]) for name in ("problem", "mapping"))
+    together = price(hardware, problem, mapping)
+    alone = concatenate([design.price(plan) for design, plan in zip(designs, plans, strict=True)])
+    for name in ("latency_s", "energy_j", "terms_s", "level_bytes", "bound"):
+        assert getattr(together, name).tolist() == getattr(alone, name).tolist(), name
 
 
 @quick

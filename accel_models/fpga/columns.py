@@ -52,6 +52,7 @@ class Mapping(IntEnum):
     BRAM_BYTES = 20  # through the buffers, on the array's side
     M = 21  # outputs and reduction that are computed: fewer than the problem's where whole rows or slices are gone
     K = 22
-    REDUCTION_CYCLES = 23  # of the reduction engine: before a product, or beside an update
-    REDUCTION_READ_BYTES = 24  # for it, besides what an update reads
-    REDUCTION_WRITE_BYTES = 25  # N:M copies; less what they are written in place of
+    REDUCTION_GROUPS = 23  # that the reduction engine looks at: before a product, or beside an update
+    REDUCTION_M = 24  # weights of each
+    REDUCTION_READ_BYTES = 25  # for it, besides what an update reads
+    REDUCTION_WRITE_BYTES = 26  # N:M copies; less what they are written in place of

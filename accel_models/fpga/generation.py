@@ -23,10 +23,10 @@ from simsparse.sparsity import NM
 C = ProblemColumn
 
 
-def engine_cycles(hardware: Floats, groups: Floats, m: Floats) -> Floats:
-    """Cycles in which the lanes look at so many groups of M."""
-    lanes, each = hardware[0, H.REDUCTION_LANES], hardware[0, H.REDUCTION_CYCLES]
-    cycles: Floats = np.ceil(groups / lanes) * m * each
+def engine_cycles(hw: Floats, mapping: Floats) -> Floats:
+    """Cycles in which the lanes look at the groups of each call, (n,); `hw` has columns of `Hardware` first."""
+    groups, m = mapping[:, Mapping.REDUCTION_GROUPS], mapping[:, Mapping.REDUCTION_M]
+    cycles: Floats = np.ceil(groups / hw[H.REDUCTION_LANES]) * m * hw[H.REDUCTION_CYCLES]
     return cycles
 
 
@@ -46,12 +46,12 @@ def made_before(hardware: Floats, problem: Floats, mapping: Floats) -> Floats:
     n, m = mapping[:, Mapping.KEPT], mapping[:, Mapping.GROUP]
     is_weight, trains = problem[:, C.A_IS_WEIGHT] == 1, problem[:, C.TRAIN_STAGE] != TrainStage.NONE
     # At inference weights do not change: they are packed before anything runs.
-    ahead = is_weight & ((hardware[0, H.PREGENERATION] == 1) | ~trains)
+    ahead = is_weight & ((hardware[:, H.PREGENERATION] == 1) | ~trains)
     made = ((n < m) & ~ahead).astype(np.float64)
     outputs = problem[:, C.BATCH] * mapping[:, Mapping.M]
     groups = outputs * np.ceil(mapping[:, Mapping.K] / np.maximum(m, 1.0)) / expanded(problem)
     out = mapping.copy()
-    out[:, Mapping.REDUCTION_CYCLES] = made * engine_cycles(hardware, groups, m)
+    out[:, Mapping.REDUCTION_GROUPS], out[:, Mapping.REDUCTION_M] = made * groups, made * m
     dense = outputs * mapping[:, Mapping.K] * problem[:, C.A_BITS] / 8
     out[:, Mapping.REDUCTION_READ_BYTES] = made * dense / expanded(problem)
     out[:, Mapping.REDUCTION_WRITE_BYTES] = made * mapping[:, Mapping.A_BYTES] / _reads(mapping)
@@ -90,7 +90,7 @@ def with_updates(hardware: Floats, plan: Plan) -> Plan:
     for row, weight in updates:
         rows = np.array(readers.get(weight.name, []), dtype=np.int64)
         if rows.size:
-            _make(hardware, plan, mapping, row, weight, rows, counts[rows] / counts[row])
+            _make(plan, mapping, row, weight, rows, counts[rows] / counts[row])
     return replace(plan, mapping=mapping)
 
 
@@ -98,9 +98,7 @@ def _weights(op: Op) -> list[Tensor]:
     return [t for t in op.outputs if t.role is Role.WEIGHT] if isinstance(op, Stream) else []
 
 
-def _make(
-    hardware: Floats, plan: Plan, mapping: Floats, row: int, weight: Tensor, readers: np.ndarray, share: Floats
-) -> None:
+def _make(plan: Plan, mapping: Floats, row: int, weight: Tensor, readers: np.ndarray, share: Floats) -> None:
     """Write what an update makes for the products that read the weight; `share` is how often for each update."""
     problem, x = plan.problem[readers], plan.mapping[readers]
     n, m = x[:, Mapping.KEPT], x[:, Mapping.GROUP]
@@ -112,8 +110,9 @@ def _make(
     if isinstance(weight.pattern, NM):
         # One mask serves both directions: it is made and stored once.
         made = share * sparse * (np.cumsum(sparse) == 1)
-    cycles, copies = engine_cycles(hardware, groups, m), groups * group_bytes(problem, n, m)
-    mapping[row, Mapping.REDUCTION_CYCLES] = float((cycles * made)[sparse].sum())
+    copies, largest = groups * group_bytes(problem, n, m), m[sparse].max()
+    mapping[row, Mapping.REDUCTION_GROUPS] = float((groups * m * made)[sparse].sum() / largest)
+    mapping[row, Mapping.REDUCTION_M] = largest
     dense = problem[:, C.BATCH] * problem[:, C.M] * problem[:, C.K] * problem[:, C.A_BITS] / 8
     replaced = float((dense * share).sum() / share.sum()) if sparse.all() else 0.0
     mapping[row, Mapping.REDUCTION_WRITE_BYTES] = float((copies * made)[sparse].sum()) - replaced

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from accel_models.fpga import streams
 from accel_models.fpga._tiling import paced_all
 from accel_models.fpga.columns import Mapping, Product
+from accel_models.fpga.generation import engine_cycles
 from accel_models.fpga.kernels import reuse, stored_bytes
 from accel_models.fpga.spec import Hardware
 from simsparse.plan import Floats, Ints, Prices, ProblemColumn, ProblemKind
@@ -133,7 +134,7 @@ def _streams(
     """Head, starved and tail of streams, memory, and the reduction engine beside them."""
     read, write = moved[0], np.maximum(moved[1] + mapping[:, Mapping.REDUCTION_WRITE_BYTES], 0.0)
     pieces = streams.pieces_of(read, write)
-    making = mapping[:, Mapping.REDUCTION_CYCLES]
+    making = engine_cycles(hw, mapping)
     chain = streams.ends(hw, (read, write), (streams.worked_cycles(hw, problem), making), pieces)
     out[rows, Term.HEAD : Term.DRAM] = chain * hw[H.DOUBLE][:, None]
     out[rows, Term.DRAM] = pieces * (
@@ -154,7 +155,7 @@ def _products(
     out[rows, Term.HEAD : Term.DRAM] = _ends_of_products(hw, problem, product, x) * hw[H.DOUBLE][:, None]
 
     online = x[:, Mapping.REDUCTION_READ_BYTES], x[:, Mapping.REDUCTION_WRITE_BYTES]
-    pieces, making = streams.pieces_of(*online), x[:, Mapping.REDUCTION_CYCLES]
+    pieces, making = streams.pieces_of(*online), engine_cycles(hw, x)
     overlapped = streams.ends(hw, online, (np.zeros(len(x)), making), pieces).sum(axis=1)
     apart = making + pieces * sum(streams.moving_cycles(hw, part / pieces) for part in online)
     out[rows, Term.ONLINE] = np.where(hw[H.DOUBLE] > 0, overlapped, apart)

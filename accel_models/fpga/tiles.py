@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from accel_models.fpga import streams
 from accel_models.fpga.columns import Mapping as Map
+from accel_models.fpga.generation import engine_cycles
 from accel_models.fpga.kernels import stored_bytes
 from accel_models.fpga.spec import Hardware as H
 from accel_models.fpga.walk import Grid, Work, ends, walked
@@ -30,7 +31,7 @@ def tile_work(hardware: Floats, plan: Plan) -> TileWork:
     """The tiles of a plan on the machine of `hardware`, shape (1, len(Hardware))."""
     hw, problem, mapping = hardware[0], plan.problem, plan.mapping
     gemm = problem[:, C.KIND] == ProblemKind.GEMM
-    before = np.flatnonzero(gemm & (mapping[:, Map.REDUCTION_CYCLES] > 0))
+    before = np.flatnonzero(gemm & (mapping[:, Map.REDUCTION_GROUPS] > 0))
     call = np.concatenate([np.arange(len(problem)), before])
     kind = np.concatenate([np.where(gemm, _PRODUCT, _STREAM), np.full(len(before), _BEFORE)])
     # What is made before a product runs ahead of it.
@@ -71,12 +72,12 @@ def _blank(hw: Floats, call: Ints, updates: NDArray[np.bool_]) -> TileWork:
 def _streams(work: TileWork, stages: Ints, hw: Floats, problem: Floats, mapping: Floats) -> None:
     write = np.maximum(problem[:, C.WRITE_BYTES] + mapping[:, Map.REDUCTION_WRITE_BYTES], 0.0)
     worked = streams.worked_cycles(hw, problem)
-    _pass(work, stages, hw, (problem[:, C.READ_BYTES], write), (worked, mapping[:, Map.REDUCTION_CYCLES]))
+    _pass(work, stages, hw, (problem[:, C.READ_BYTES], write), (worked, engine_cycles(hw, mapping)))
 
 
 def _made_before(work: TileWork, stages: Ints, hw: Floats, problem: Floats, mapping: Floats) -> None:
     moved = mapping[:, Map.REDUCTION_READ_BYTES], mapping[:, Map.REDUCTION_WRITE_BYTES]
-    _pass(work, stages, hw, moved, (np.zeros(len(problem)), mapping[:, Map.REDUCTION_CYCLES]))
+    _pass(work, stages, hw, moved, (np.zeros(len(problem)), engine_cycles(hw, mapping)))
 
 
 def _pass(
