@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from simsparse._canvas import BESIDE, COLOURS, done, new, seconds
 from simsparse.event_log import Engine, EventLog, Wait, What
-from simsparse.plan import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,9 @@ WAITS = {
 }  # fmt: skip
 # Tiles of the longest call that the closer look shows.
 CLOSE_TILES = 10
-MOST_LABELS = 8
+MOST_LABELS, MOST_LINES = 8, 40
+# Bars of an engine, beyond which heights show how much of each moment it works.
+MOST_BARS, MOMENTS = 1000, 500
 
 
 def gantt(log: EventLog, *, title: str = "", path: str | Path | None = None) -> Figure:
@@ -53,6 +55,8 @@ def gantt(log: EventLog, *, title: str = "", path: str | Path | None = None) -> 
     whole, close, shares = figure.subplots(3, 1)
     figure.suptitle(title, fontsize=10)
     _bars(whole, log, engines, 0.0, float(log.end_s.max()))
+    if (log.counts > 1).any():
+        whole.set_xlabel("each call once, however often the plan has it", fontsize=8)
     _calls(whole, log)
     begin, end, label = _closer(log)
     _bars(close, log, engines, begin, end)
@@ -69,20 +73,12 @@ def _patch(what: What) -> Patch:
 
 
 def _bars(ax: Axes, log: EventLog, engines: list[Engine], begin: float, end: float) -> None:
-    """What engines do between two times, a row each; those that are closer than a pixel are drawn as one."""
-    for what, (colour, hatch) in STYLES.items():
-        chosen = (log.what == what) & (log.end_s > begin) & (log.start_s < end)
-        for row, engine in enumerate(engines):
-            here = chosen & (log.engine == engine)
-            if not here.any():
-                continue
-            spans = _merged(log.start_s[here], log.end_s[here], (end - begin) / 4000)
-            # Edges would cover what is thin.
-            thin = np.median(spans[:, 1]) < (end - begin) / 300
-            ax.broken_barh(
-                spans.tolist(), (row - 0.4, 0.8), facecolor=colour, hatch="" if thin else hatch,
-                edgecolor=colour if thin else "black", linewidth=0.6 if thin else 0.4,
-            )  # fmt: skip
+    """What engines do between two times, a row each: bars, or heights where they are too many."""
+    inside = (log.end_s > begin) & (log.start_s < end)
+    for row, engine in enumerate(engines):
+        here = inside & (log.engine == engine)
+        draw = _spans if here.sum() <= MOST_BARS else _heights
+        draw(ax, log, here, row, (begin, end))
     ax.set_xlim(begin, end)
     ax.set_ylim(len(engines) - 0.5, -0.5)
     ax.set_yticks(range(len(engines)), [engine.name.lower() for engine in engines], fontsize=8)
@@ -92,20 +88,42 @@ def _bars(ax: Axes, log: EventLog, engines: list[Engine], begin: float, end: flo
     ax.set_axisbelow(True)
 
 
-def _merged(start: Floats, end: Floats, gap: float) -> Floats:
-    """Starts and lengths of spans, those no more than `gap` apart joined if there are many, (n, 2)."""
-    order = np.argsort(start, kind="stable")
-    start, end = start[order], end[order]
-    if len(start) > 400:
-        first = np.concatenate([[True], start[1:] > end[:-1] + gap])
-        start, end = start[first], np.maximum.reduceat(end, np.flatnonzero(first))
-    return np.stack([start, end - start], axis=1)
+def _spans(ax: Axes, log: EventLog, here: NDArray[np.bool_], row: int, window: tuple[float, float]) -> None:
+    for what, (colour, hatch) in STYLES.items():
+        chosen = here & (log.what == what)
+        if not chosen.any():
+            continue
+        spans = np.stack([log.start_s[chosen], (log.end_s - log.start_s)[chosen]], axis=1)
+        # Edges would cover what is thin.
+        thin = np.median(spans[:, 1]) < (window[1] - window[0]) / 300
+        ax.broken_barh(
+            spans.tolist(), (row - 0.4, 0.8), facecolor=colour, hatch="" if thin else hatch,
+            edgecolor=colour if thin else "black", linewidth=0.3 if thin else 0.4,
+        )  # fmt: skip
+
+
+def _heights(ax: Axes, log: EventLog, here: NDArray[np.bool_], row: int, window: tuple[float, float]) -> None:
+    """How much of each moment an engine does what, stacked."""
+    edges = np.linspace(*window, MOMENTS + 1)
+    below = np.full(MOMENTS, row + 0.4)
+    for what, (colour, hatch) in STYLES.items():
+        chosen = here & (log.what == what)
+        if not chosen.any():
+            continue
+        order = np.argsort(log.start_s[chosen], kind="stable")
+        start, end = log.start_s[chosen][order], log.end_s[chosen][order]
+        done_s = np.concatenate([[0.0], np.cumsum(end - start)])
+        times = np.stack([start, end], axis=1).ravel()
+        share = np.diff(np.interp(edges, times, np.stack([done_s[:-1], done_s[1:]], axis=1).ravel())) / np.diff(edges)
+        above = below - 0.8 * share
+        ax.fill_between(edges[:-1], below, above, step="post", facecolor=colour, hatch=hatch, linewidth=0.0)
+        below = above
 
 
 def _calls(ax: Axes, log: EventLog) -> None:
     """Where calls begin, with the names of the longest."""
     starts = np.concatenate([[0.0], np.cumsum(log.latency_s)])[:-1]
-    for start in starts[1:]:
+    for start in starts[1:] if len(starts) <= MOST_LINES else ():
         ax.axvline(start, color="black", lw=0.5, alpha=0.5)
     total = float(log.latency_s.sum())
     named = sorted(np.argsort(-log.latency_s, kind="stable")[:MOST_LABELS].tolist())
