@@ -62,7 +62,7 @@ TILES = np.array(
     ],
     dtype=np.float64,
 )  # fmt: skip
-LANE_TILES, NM_TILES, LANE_ROWS, TENSOR_ROWS, ONE_TILE = 1.0, 2.0, 3.0, 4.0, 5.0
+LANE_TILES, NM_TILES, LANE_ROWS, TENSOR_ROWS, ONE_TILE = 1, 2, 3, 4, 5
 # Rows of A that an SM works on at once in row-split kernels: its warps.
 AT_ONCE = 64.0
 # What is gathered through L1 comes at 0.6 of the rate of shared memory (128 bytes a clock): as Sputnik's rows show.

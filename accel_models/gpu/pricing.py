@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accel_models.gpu.columns import ENERGIES, LEVELS, TERMS, Card, Map, Term
-from accel_models.gpu.engine import WORK_WIDTH, combine, price_products
+from accel_models.gpu.engine import LANE_ROWS, LANE_TILES, NM_TILES, WORK_WIDTH, combine, price_products
 from simsparse.machine import is_any
 from simsparse.ops import TransferKind
 from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind, TrainStage
@@ -76,7 +76,7 @@ def _products(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, ca
     done = mapping[:, Map.BATCH] * mapping[:, Map.M] * mapping[:, Map.N] * mapping[:, Map.K]
     cut = done < dense
     work.flops[rows] = 2.0 * dense
-    work.on_lanes[rows] = is_any(mapping[:, Map.MENU], (1, 2, 3))
+    work.on_lanes[rows] = is_any(mapping[:, Map.MENU], (LANE_TILES, NM_TILES, LANE_ROWS))
     work.macs[rows] = np.where(cut, done, dense * mapping[:, Map.EXECUTED])
     stored = mapping[:, Map.M] * mapping[:, Map.K] * mapping[:, Map.A_STORED]
     once = mapping[:, Map.N] * mapping[:, Map.K] * mapping[:, Map.B_BYTES] * mapping[:, Map.B_TOUCHED]

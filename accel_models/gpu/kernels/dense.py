@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
+from accel_models.gpu.engine import LANE_TILES
 from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
 from simsparse.machine import Refusal
 from simsparse.occupancy import distinct_inputs
@@ -55,10 +56,10 @@ class Dense(ProductKernel):
 
 
 class Simt(Dense):
-    """The same on CUDA cores: fp32 SGEMM."""
+    """The same on CUDA cores: fp32 SGEMM; `issue_cycles` are other instructions for every multiplication."""
 
     name = "cublas-simt"
-    menu = 1
+    menu = LANE_TILES
     units = "CUDA cores"
 
     def rate(self, problem: Floats) -> Floats:
@@ -71,7 +72,7 @@ class Depthwise(ProductKernel):
 
     name = "depthwise"
     leaves_out = True
-    menu = 1
+    menu = LANE_TILES
     units = "CUDA cores"
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
+from accel_models.gpu.engine import NM_TILES
 from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from simsparse.formats import bits_to_tell
@@ -15,8 +16,6 @@ from simsparse.occupancy import implies_nm
 from simsparse.plan import Floats
 from simsparse.sparsity import PatternKind
 
-# Rows of outputs that a thread block covers where the tile is not chosen yet.
-BLOCK_ROWS = 64.0
 # Patterns that may imply 2:4.
 GROUPED = (PatternKind.NM, PatternKind.NMV, PatternKind.VNM, PatternKind.MEASURED)
 NOT_24 = "the pattern does not imply 2:4"
@@ -126,11 +125,14 @@ class Venom(ProductKernel):
 
 
 class NmCudaCores(ProductKernel):
-    """N:M on CUDA cores (NM-SpMM): the kept values times rows of B that a block gathers into shared memory."""
+    """N:M on CUDA cores (NM-SpMM): the kept values times rows of B that a block gathers into shared memory.
+
+    `issue_cycles` are other instructions for every multiplication.
+    """
 
     name = "nm-spmm"
     format = "n:m"
-    menu = 2
+    menu = NM_TILES
     units = "CUDA cores"
     patterns = (PatternKind.NM, PatternKind.NMV)
     made_for = "the pattern is no N:M"

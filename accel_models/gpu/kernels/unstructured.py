@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
-from accel_models.gpu.engine import L1_SHARE
+from accel_models.gpu.engine import L1_SHARE, LANE_ROWS, ONE_TILE, TENSOR_ROWS
 from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from accel_models.gpu.kernels.structured import NO_CONVOLUTION
@@ -71,7 +71,7 @@ class SparTa(SparseKernel):
     least_capability = 8.0
     types = ("fp16", "bf16")
     format = "2:4"
-    menu = 5
+    menu = ONE_TILE
     units = "sparse tensor cores"
 
     def rate(self, problem: Floats) -> Floats:
@@ -109,7 +109,7 @@ class Sputnik(SparseKernel):
     name = "sputnik"
     types = ("fp32", "fp16", "bf16")
     format = "csr16"
-    menu = 3
+    menu = LANE_ROWS
     units = "CUDA cores"
 
     def rate(self, problem: Floats) -> Floats:
@@ -148,7 +148,7 @@ class Clasp(SparseKernel):
     """Column vectors on tensor cores: a vector of v outputs, padded to the mma's rows, fetches its row of B."""
 
     name = "clasp"
-    menu = 4
+    menu = TENSOR_ROWS
     least_capability = 8.0
     format = "bcsr"
     patterns = (PatternKind.VECTOR,)
