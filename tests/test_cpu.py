@@ -182,7 +182,8 @@ def twin(rows: Floats, on: CpuMachine) -> tuple[Floats, Floats]:
     work = (rows[:, M.CORE_CYCLES] + rows[:, M.INDEX_CYCLES]) / clock
     busy = work * np.ceil(units / threads) / units * rows[:, M.UNEVEN]
     l2 = rows[:, M.L2_BYTES] / (chip.l2_bytes_per_s * cores)
-    l3 = rows[:, M.L3_BYTES] / (chip.l3_bytes_per_s * cores) if chip.has_l3 else np.zeros(len(rows))
+    past_l3 = np.maximum(rows[:, M.L3_BYTES] - rows[:, M.DRAM_BYTES], 0.0)
+    l3 = past_l3 / (chip.l3_bytes_per_s * cores) if chip.has_l3 else np.zeros(len(rows))
     achieved = c.dram_fraction.value * chip.dram_bytes_per_s / chip.instances
     dram = rows[:, M.DRAM_BYTES] / np.minimum(chip.dram_core_bytes_per_s * cores, achieved)
     levels = np.stack([busy, l2, l3])

@@ -40,7 +40,7 @@ def errors(measured: Sequence[Measurement], machine: Path = MACHINE) -> Floats:
 @pytest.mark.parametrize(
     ("systems", "median", "p90"),
     [
-        (("numpy", "onnxruntime"), 0.08, 0.30),
+        (("numpy", "onnxruntime"), 0.08, 0.25),
         (("scipy-csr", "scipy-bsr", "numba-csr"), 0.12, 0.30),
     ],
 )

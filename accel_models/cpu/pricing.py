@@ -53,7 +53,9 @@ def price(
         fullest = np.ceil(units / threads) / units * threads * rows[i, UNEVEN]
         imbalance = (compute + index) * (fullest - 1.0)
         l2 = rows[i, L2_BYTES] / (p[P_L2] * cores)
-        l3 = rows[i, L3_BYTES] / (p[P_L3] * cores) if p[P_L3] > 0.0 else 0.0
+        # What comes from memory goes past the shared cache into private ones.
+        kept = max(rows[i, L3_BYTES] - rows[i, DRAM_BYTES], 0.0)
+        l3 = kept / (p[P_L3] * cores) if p[P_L3] > 0.0 else 0.0
         dram = rows[i, DRAM_BYTES] / min(p[P_DRAM_CORE] * cores, p[P_DRAM] / p[P_INSTANCES])
         busy = compute + index + imbalance
         longest = max(busy, l2, l3, dram)
