@@ -65,8 +65,9 @@ def gemm(rng: random.Random) -> Problem:
 
 def convolution(rng: random.Random) -> Problem:
     """One row of a convolution, with stride and dilation."""
-    stride, dilation = rng.choice((1, 2, 3)), rng.choice((1, 2))
-    dims = {"M": rng.choice((1, 2, 4)), "C": rng.choice((1, 2)), "P": rng.choice((2, 4, 6)), "R": rng.choice((1, 2, 3))}
+    stride, dilation = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2))
+    extents = {"M": (1, 2, 4), "C": (1, 2), "P": (2, 4, 6), "R": (1, 2, 3, 3)}
+    dims = {dim: rng.choice(choices) for dim, choices in extents.items()}
     weights = Operand("A", ((("M", 1),), (("C", 1),), (("R", 1),)))
     inputs = Operand("B", ((("C", 1),), (("P", stride), ("R", dilation))))
     return Problem(tuple(dims.items()), (weights, inputs, Operand("C", ((("M", 1),), (("P", 1),)))), "C")
@@ -95,7 +96,7 @@ def mapping_of(rng: random.Random, problem: Problem, levels: int, *, streams: bo
     for dim, extent in problem.dims:
         for slot, factor in enumerate(_split(rng, extent, 2 * levels)):
             level = slot // 2
-            if slot % 2 and rng.random() < 0.6:
+            if slot % 2 and rng.random() < 0.75:
                 spatial[level].append(Loop(dim, factor, rng.choice((LoopKind.X, LoopKind.Y))))
             else:
                 temporal[level].append(Loop(dim, factor))

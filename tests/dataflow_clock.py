@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from dataflow_executor import Executor
+from dataflow_executor import Executor, Rooms
 
 from simsparse.dataflow.architecture import ActionKind
 
@@ -79,22 +79,23 @@ def instances(walk: Executor, level: int) -> int:
     return math.prod(walk.nest[i][1].factor for i in walk.spatial if walk.nest[i][0] < level)
 
 
-def alone(walk: Executor, fullest: dict[tuple[int, str], int]) -> list[int]:
-    """Levels without room for the fullest tiles of what they keep and the next ones beside them."""
+def alone(walk: Executor, room: Rooms) -> list[int]:
+    """Levels without room for the fullest tiles of what they keep, with metadata, and the next ones beside them."""
     found = []
     for level, storage in enumerate(walk.architecture.levels):
-        held = sum(fullest[level, name] for name in walk.mapping.levels[level].keep)
+        tiles = [room[level, name] for name in walk.mapping.levels[level].keep]
+        held = sum(tile.words + tile.bits / storage.word_bits for tile in tiles)
         if not storage.loads_ahead and 2 * held > storage.capacity_words:
             found.append(level)
     return found
 
 
-def log(walk: Executor, fullest: dict[tuple[int, str], int] | None = None) -> list[Event]:
+def log(walk: Executor, room: Rooms | None = None) -> list[Event]:
     """What happens, step by step: loads that all else waits for, and the work between them.
 
-    `fullest` are the tiles that levels keep room for, those of this walk by default.
+    Levels have `room` for their tiles, by default for those of this walk.
     """
-    room = fullest or {place: seen.fullest for place, seen in walk.seen.items()}
+    room = room or {place: seen.fullest for place, seen in walk.seen.items()}
     waiting = alone(walk, room)
     found: list[Event] = []
     now, pack = 0.0, packed(walk)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from dataflow_nest import Index, Nest, Word
@@ -46,6 +47,16 @@ class Fill:
     metadata: Tree
 
 
+class Room(NamedTuple):
+    """What a level keeps room for: words, and bits of metadata, each those of the fullest tile."""
+
+    words: int = 0
+    bits: float = 0.0
+
+
+Rooms = dict[tuple[int, str], Room]
+
+
 @dataclass
 class Seen:
     """Totals over all instances of a level, of one tensor; `words` take bandwidth, by access and time."""
@@ -53,7 +64,7 @@ class Seen:
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # by access, by state
     metadata: dict[tuple[str, str], Tree] = field(default_factory=lambda: defaultdict(Tree))  # by access and state
     words: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
-    fullest: int = 0
+    fullest: Room = field(default_factory=Room)
 
 
 @dataclass
@@ -169,7 +180,9 @@ class Executor(Nest):
     def _note_fullest(self, level: int, tensor: str, index: Index) -> None:
         tile = self.tile(tensor, level, index)
         kept = sum(self.nonzero(tensor, word) for word in tile) if self.compressed(level, tensor) else len(tile)
-        self.seen[level, tensor].fullest = max(self.seen[level, tensor].fullest, kept)
+        layout, seen = self.layout(level, tensor), self.seen[level, tensor]
+        bits = self.tree(level, tensor, index).bits(layout) if layout else 0.0
+        seen.fullest = Room(max(kept, seen.fullest.words), max(bits, seen.fullest.bits))
 
     # In the end: what was needed?
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import dataflow_clock as clock
-from dataflow_executor import Executor
+from dataflow_executor import Executor, Rooms
 
 from simsparse.dataflow._arrays import Count, Total
 from simsparse.dataflow.analysis import Access, Analysis, Part, State
@@ -36,6 +36,7 @@ def analysed(analysis: Analysis) -> Figures:
                 found[level, name, access, state] = count * mean
         if name in analysis.mapping.levels[level].keep:
             found[level, name, "fullest"] = analysis.count(where, name, Count.OCCUPANCY_MAX)
+            found[level, name, "fullest bits"] = analysis.count(where, name, Count.METADATA_MAX_BITS)
         found[level, name, "read words"] = analysis.count(where, name, Count.READ_WORDS) * most
         found[level, name, "written words"] = analysis.count(where, name, Count.WRITE_WORDS) * most
         layout = analysis.architecture.levels[level].formats.get(name)
@@ -66,9 +67,10 @@ def _places(analysis: Analysis, level: int) -> float:
     return product
 
 
-def walked(walk: Executor, fullest: dict[tuple[int, str], int] | None = None) -> Figures:
-    """Of a walk; levels keep room for `fullest` tiles."""
+def walked(walk: Executor, room: Rooms | None = None) -> Figures:
+    """Of a walk; levels have `room` for their tiles, by default for those of this walk."""
     found: Figures = {}
+    room = room or {place: seen.fullest for place, seen in walk.seen.items()}
     pack = clock.packed(walk)
     for level, name in _stored(walk):
         seen = walk.seen[level, name]
@@ -76,7 +78,7 @@ def walked(walk: Executor, fullest: dict[tuple[int, str], int] | None = None) ->
             for state in ("algorithmic", *STATES):
                 found[level, name, access, state] = float(seen.counts[access][state])
         if name in walk.mapping.levels[level].keep:
-            found[level, name, "fullest"] = float(seen.fullest)
+            found[level, name, "fullest"], found[level, name, "fullest bits"] = map(float, room[level, name])
         found[level, name, "read words"] = sum(seen.words["reads"].values())
         found[level, name, "written words"] = sum(seen.words["fills"].values()) + sum(seen.words["updates"].values())
         for (access, state), tree in seen.metadata.items():
@@ -93,16 +95,14 @@ def walked(walk: Executor, fullest: dict[tuple[int, str], int] | None = None) ->
         found["rounds",] = sum(pack.rounds)
     else:
         found["instances",] = sum(each.there for each in walk.done) / walk.steps_in_time
-    found["wait",] = sum(event.cycles for event in clock.log(walk, fullest) if event.what != "work")
+    found["wait",] = sum(event.cycles for event in clock.log(walk, room) if event.what != "work")
     return found
 
 
-def mean(walks: list[Executor]) -> Figures:
-    """Over masks that are equally likely; a level keeps room for the fullest tile of all."""
-    fullest = {place: max(walk.seen[place].fullest for walk in walks) for place in walks[0].seen}
-    figures = [walked(walk, fullest) for walk in walks]
-    found = {key: sum(each.get(key, 0.0) for each in figures) / len(walks) for key in set().union(*figures)}
-    return found | {(*place, "fullest"): float(most) for place, most in fullest.items() if (*place, "fullest") in found}
+def mean(walks: list[Executor], room: Rooms) -> Figures:
+    """Over masks that are equally likely."""
+    figures = [walked(walk, room) for walk in walks]
+    return {key: sum(each.get(key, 0.0) for each in figures) / len(walks) for key in set().union(*figures)}
 
 
 def unlike(
@@ -165,5 +165,6 @@ def level_cycles(analysis: Analysis, figures: Figures, level: int) -> float:
 
 def _alone(analysis: Analysis, figures: Figures, level: int) -> bool:
     storage = analysis.architecture.levels[level]
-    held = sum(figures[level, name, "fullest"] for name in analysis.mapping.levels[level].keep)
+    keep = analysis.mapping.levels[level].keep
+    held = sum(figures[level, n, "fullest"] + figures[level, n, "fullest bits"] / storage.word_bits for n in keep)
     return not storage.loads_ahead and 2 * held > storage.capacity_words

@@ -35,7 +35,7 @@ class Nest:
             inner[loop.dim] *= loop.factor
         self.packed = self._packed()
         self._tiles: dict[tuple[str, int, Index], frozenset[Word]] = {}
-        self._shares: dict[tuple[str, int, Index], Tree] = {}
+        self._trees: dict[tuple[str, int, Index], Tree] = {}
 
     # Where things stand.
 
@@ -112,15 +112,18 @@ class Nest:
 
     def metadata(self, level: int, tensor: str, index: Index) -> Tree:
         """The share of one word in the metadata of its tile."""
+        return self.tree(level, tensor, index).over(len(self.tile(tensor, level, index)))
+
+    def tree(self, level: int, tensor: str, index: Index) -> Tree:
+        """The metadata of a tile."""
         layout = self.layout(level, tensor)
         if layout is None:
             return Tree()
         start = tuple(at if self.nest[i][0] < level else 0 for i, at in enumerate(index))
-        if (tensor, level, start) not in self._shares:
+        if (tensor, level, start) not in self._trees:
             groups = groups_of(self, level, tensor, layout)
-            whole = tree_of(self, tensor, layout, groups, start)
-            self._shares[tensor, level, start] = whole.over(len(self.tile(tensor, level, index)))
-        return self._shares[tensor, level, start]
+            self._trees[tensor, level, start] = tree_of(self, tensor, layout, groups, start)
+        return self._trees[tensor, level, start]
 
     # Who is left out.
 

@@ -129,17 +129,19 @@ def most_metadata(
 
 @kernel
 def metadata_room(
-    kinds: Ints, rank_bits: Floats, places: Ints, level: int, t: int, fibers: Floats, ranks: Floats, rows: Floats,
-    own: Floats,
+    tensors: Ints, kinds: Ints, rank_bits: Floats, places: Ints, level: int, t: int, fibers: Floats, ranks: Floats,
+    rows: Floats, own: Floats,
 ) -> None:  # fmt: skip
     """Bits of metadata and payloads of the fullest tile and of the mean one, in `own` counts.
 
-    However the nonzeros lie, no rank has more fibers or coordinates that are not empty than the tile has nonzeros.
+    However the nonzeros lie, no rank has more fibers or coordinates that are not empty than the tile has nonzeros;
+    but where windows overlap, one nonzero may lie in all of them.
     `Row.INNERMOST` and the words of the mean tile in `ranks` are known.
     """
     n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
     above, innermost, nonzeros = rows[Row.ABOVE], rows[Row.INNERMOST], own[Count.OCCUPANCY_MAX]
     most, mean = own[Count.METADATA_MAX_BITS], own[Count.METADATA_MEAN_BITS]
+    apart = tensors[t, TensorColumn.SIMPLE] != 0
     fill(1.0, above)
     fill(0.0, most)
     fill(0.0, mean)
@@ -149,8 +151,9 @@ def metadata_room(
         for w in range(len(most)):
             mean[w] += note[w] * note_bits + payload[w] * payload_bits
         for w in range(len(most)):
-            live, coordinates = min(above[w], nonzeros[w]), above[w] * shape[w]
-            occupied = min(coordinates, nonzeros[w])
+            coordinates = above[w] * shape[w]
+            found = nonzeros[w] if apart or nonzeros[w] == 0.0 else coordinates
+            live, occupied = min(above[w], found), min(coordinates, found)
             notes = occupied if code > RankCode.B else live * shape[w] if code == RankCode.B else 0.0
             payloads = live * (shape[w] + 1.0) if code == RankCode.UOP else occupied
             bits = notes * note_bits + (payloads * payload_bits if innermost[w] != r else 0.0)
@@ -253,7 +256,7 @@ def compress(
                 if not math.isinf(store[level, LevelColumn.METADATA_BITS_PER_WORD]) or not math.isinf(
                     store[level, LevelColumn.METADATA_CAPACITY_BITS]
                 ):
-                    metadata_room(kinds, rank_bits, places, level, t, fibers, ranks, rows, counts[level, t])
+                    metadata_room(tensors, kinds, rank_bits, places, level, t, fibers, ranks, rows, counts[level, t])
                 if detail == Detail.ALL:
                     most_metadata(
                         tensors, axes, places, kinds, rounding, level, t, fibers, spans, belows, rows, counts,

@@ -172,7 +172,7 @@ class Analysis:
         return {**parts, self.architecture.compute.name: self.total(Total.COMPUTE_ENERGY_PJ) * 1e-12}
 
     def explain(self, level: str, tensor: str, count: Count) -> Explanation:
-        """Which loops multiply into a count: of words, accesses or instances.
+        """Which loops multiply into a count: of words, bits of metadata, accesses or instances.
 
         Raises
         ------

@@ -44,6 +44,7 @@ _NAMES = {
     Count.OCCUPANCY_MAX: "words stored at most", Count.OCCUPANCY_MEAN: "words stored in the mean",
     Count.INSTANCES_MAX: "instances", Count.INSTANCES_MEAN: "busy instances in the mean",
     Count.READ_WORDS: "words read per instance", Count.WRITE_WORDS: "words written per instance",
+    Count.METADATA_MAX_BITS: "bits of metadata at most", Count.METADATA_MEAN_BITS: "bits of metadata in the mean",
 }  # fmt: skip
 
 
@@ -71,13 +72,17 @@ def explain(analysis: Analysis, level: str, tensor: str, count: Count) -> Explan
     value = analysis.count(level, tensor, count)
     at = analysis.architecture.level_names.index(level)
     if count is Count.ENERGY_PJ:
-        raise InputError.expected("count to explain", count.name, "one of words, accesses or instances")
+        raise InputError.expected("count to explain", count.name, "one of words, accesses, instances or metadata bits")
     if count in (Count.INSTANCES_MAX, Count.INSTANCES_MEAN):
         steps = _instances(analysis, at)
         note = "left where lanes over zeros are not there" if count is Count.INSTANCES_MAX else "busy on average"
     elif count in (Count.TILE, Count.OCCUPANCY_MAX, Count.OCCUPANCY_MEAN):
         steps = _tile(analysis, at, tensor)
         note = "stored of the fullest tile" if count is Count.OCCUPANCY_MAX else "stored of a mean tile that is sent"
+    elif count in (Count.METADATA_MAX_BITS, Count.METADATA_MEAN_BITS):
+        steps = _tile(analysis, at, tensor)
+        which = "fullest" if count is Count.METADATA_MAX_BITS else "mean"
+        note = f"bits of metadata and payloads of the {which} tile, for each of its words as if dense"
     elif count is Count.PARTITION:
         steps = _tile(analysis, 0, tensor)
         note = "passes through one instance"
