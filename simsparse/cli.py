@@ -16,7 +16,17 @@ import typer
 from typer.core import TyperGroup
 
 from simsparse import __version__
-from simsparse.commands import breakeven, calibrate, dataflow, listings, measurements, products, simulation, study, trace
+from simsparse.commands import (
+    breakeven,
+    calibrate,
+    dataflow,
+    listings,
+    measurements,
+    products,
+    simulation,
+    study,
+    trace,
+)
 from simsparse.errors import SimsparseError
 
 # typer brings its own click or takes the installed one; this is the base of its usage errors either way.
