@@ -93,10 +93,11 @@ def mapping_of(rng: random.Random, problem: Problem, levels: int, *, streams: bo
     """Loops in time and space anywhere, tensors bypassing levels, or streaming through them."""
     temporal: list[list[Loop]] = [[] for _ in range(levels)]
     spatial: list[list[Loop]] = [[] for _ in range(levels)]
+    everywhere = rng.random() < 0.2  # all loops over space, so that lanes share halos
     for dim, extent in problem.dims:
         for slot, factor in enumerate(_split(rng, extent, 2 * levels)):
             level = slot // 2
-            if slot % 2 and rng.random() < 0.75:
+            if everywhere or (slot % 2 and rng.random() < 0.75):
                 spatial[level].append(Loop(dim, factor, rng.choice((LoopKind.X, LoopKind.Y))))
             else:
                 temporal[level].append(Loop(dim, factor))
@@ -154,12 +155,17 @@ def _storage(rng: random.Random, name: str, **features: object) -> Storage:
 
 
 def _storages(rng: random.Random, problem: Problem, mapping: Mapping, features: Features) -> list[Storage]:
-    """Formats at and inside a random level for each input, and at most one action for each tensor."""
+    """Formats from one random level to another for each tensor, and at most two actions for each."""
     inputs, levels = ("A", "B"), len(mapping.levels)
-    outermost = {name: rng.randrange(levels + 1) for name in inputs}
+    outermost = {name: rng.randrange(levels + 1) for name in problem.names}
+    # Zeros that a level inside holds again: not of halos, whose words a walk over loops meets more than once, and not
+    # where lanes are left out, of which the analysis takes operations off only if the innermost level knows the zeros.
+    plain = {t.name for t in problem.tensors if all(len(axis) == 1 for axis in t.axes)}
+    plain -= {"A", "B"} if features.acting or features.lanes else set()
+    innermost = {name: levels - 1 - (name in plain and rng.random() < 0.3) for name in problem.names}
     for name in {"A"} if features.lanes else {"A", "B"} if features.positions else set():
         outermost[name] = 0
-    actor = {name: rng.randrange(levels) for name in problem.names}
+    actors = {name: {rng.randrange(levels), rng.randrange(levels)} for name in problem.names}
     # Instances left by skipping lanes are fewer than those walked: their waiting is not compared.
     waiting = rng.randrange(levels) if rng.random() < 0.5 and not features.lanes else 0
     storages = []
@@ -167,7 +173,7 @@ def _storages(rng: random.Random, problem: Problem, mapping: Mapping, features: 
         layouts = {
             name: _layout(rng, problem, mapping, level, name)
             for name in part.keep
-            if features.sparse and name in inputs and level >= outermost[name]
+            if features.sparse and outermost[name] <= level <= innermost[name]
         }
         actions = [
             Action(
@@ -175,9 +181,9 @@ def _storages(rng: random.Random, problem: Problem, mapping: Mapping, features: 
                 (Option(name, tuple(other for other in inputs if other != name)),),
             )
             for name in part.keep
-            if name == "C" or not (features.lanes or features.positions)
-            # A format inside an acting level that holds zeros would mix both: exact in the mean only.
-            if features.acting and actor[name] == level and not level < outermost.get(name, 0) < levels
+            if features.acting and level in actors[name]
+            # One of an acting level and one inside that holds zeros, the other none: exact in the mean only.
+            if name == "C" or not (features.lanes or features.positions or level < outermost[name] < levels)
         ]
         if features.lanes and part.spatial:
             actions.append(Action(ActionKind.SPATIAL_SKIPPING, (Option("C", ("A",)),)))

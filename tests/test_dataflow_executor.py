@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import dataflow_clock as clock
 import numpy as np
@@ -42,8 +43,9 @@ from simsparse.dataflow.architecture import (
 )
 from simsparse.dataflow.density import ActualData, FixedStructured, UniformRandom
 from simsparse.dataflow.mapping import LevelMapping, Loop, LoopKind, Mapping
-from simsparse.dataflow.problem import Problem
+from simsparse.dataflow.problem import Operand, Problem
 
+COORDINATES = Rank(RankFormat.COORDINATE, 2)
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
@@ -85,7 +87,7 @@ def _compare_busiest(analysis: Analysis, walk: Executor) -> None:
         assert cycles == pytest.approx(busiest)
 
 
-@_drawn(110)
+@_drawn(100)
 @given(case=cases(Features(sparse=False)))
 def test_dense_counts_equal_the_walk(case: Case) -> None:
     """Halos, bypass, streaming, multicast, reduction over space, waiting: to the word, the cycle, the picojoule."""
@@ -95,7 +97,7 @@ def test_dense_counts_equal_the_walk(case: Case) -> None:
     _compare_busiest(analysis, walk)
 
 
-@_drawn(110)
+@_drawn(100)
 @given(case=cases(Features()), seed=st.integers(0, 2**32 - 1))
 def test_formats_of_actual_data_equal_the_walk(case: Case, seed: int) -> None:
     """Compression of any ranks, metadata, fullest tiles, halos among them, over a real mask."""
@@ -119,7 +121,7 @@ def test_formats_of_actual_data_equal_the_walk(case: Case, seed: int) -> None:
 SHARED_HALO = 0.5
 
 
-@_drawn(110)
+@_drawn(100)
 @given(case=cases(Features(acting=True)), seed=st.integers(0, 2**32 - 1))
 def test_actions_on_actual_data_equal_the_walk(case: Case, seed: int) -> None:
     """Gating and skipping over a real mask, to the access; what is left to the mean is said above."""
@@ -245,11 +247,38 @@ def test_lines_for_one_pair_of_vectors_make_the_array_wait() -> None:
     assert analysis.cycles == pytest.approx(10.0)
 
 
+def test_lanes_share_the_words_of_halos() -> None:
+    """Lanes for p and r, two of each, read the words p + r: three of them."""
+    inputs, weights = Operand("B", ((("P", 1), ("R", 1)),)), Operand("A", ((("R", 1),),))
+    problem = Problem((("P", 2), ("R", 2)), (weights, inputs, Operand("C", ((("P", 1),),))), "C")
+    lanes = (Loop("P", 2, LoopKind.X), Loop("R", 2, LoopKind.Y))
+    architecture = Architecture((Storage("L0"),), Compute(instances=4, mesh_x=2, mesh_y=2))
+    mapping = Mapping((LevelMapping("L0", problem.names, (), lanes),))
+    analysis = analyze(problem, architecture, mapping)
+    assert analysis.count("L0", "B", Count.READS) == 3
+    assert not unlike(analysed(analysis), walked(Executor(problem, architecture, mapping, {})))
+
+
+def test_lanes_in_lanes_over_zeros() -> None:
+    """Two nonzeros of four: two lanes are there, in one group of lanes or in two."""
+    lanes, formats = Action(ActionKind.SPATIAL_SKIPPING, (Option("C", ("A",)),)), {"A": TensorFormat((COORDINATES,))}
+    outer = Storage("L0", formats=formats, actions=(lanes,))
+    inner = replace(outer, name="L1", instances=2, mesh_x=2)
+    architecture = Architecture((outer, inner), Compute(instances=4, mesh_x=2, mesh_y=2))
+    spread = [(Loop("M", 2, LoopKind.X),), (Loop("M", 2, LoopKind.Y),)]
+    mapping = Mapping(tuple(LevelMapping(f"L{i}", ("A", "B", "C"), (), loops) for i, loops in enumerate(spread)))
+    problem = Problem.gemm(4, 1, 1)
+    analysis = analyze(problem.with_densities({"A": UniformRandom(0.5)}), architecture, mapping)
+    assert analysis.total(Total.INSTANCES_MEAN) == pytest.approx(2.0)
+    walks = [Executor(problem, architecture, mapping, {"A": mask}) for mask in _all_masks((4, 1), 2)]
+    assert not unlike(analysed(analysis), mean(walks, _room(analysis, walks, every=True)))
+
+
 def test_lanes_over_zeros_are_not_there() -> None:
     """Two of four: two lanes do the work of four positions, always."""
     mask = np.array([[1, 0, 1, 0], [0, 1, 1, 0]], bool)
     lanes = (Action(ActionKind.SPATIAL_SKIPPING, (Option("C", ("A",)),)),)
-    level = Storage("L0", formats={"A": TensorFormat((Rank(RankFormat.COORDINATE, 2),))}, actions=lanes)
+    level = Storage("L0", formats={"A": TensorFormat((COORDINATES,))}, actions=lanes)
     architecture = Architecture((level,), Compute(instances=2, mesh_x=2))
     spread = LevelMapping("L0", ("A", "B", "C"), (Loop("M", 2), Loop("N", 3)), (Loop("K", 4, LoopKind.X),))
     walk = Executor(Problem.gemm(2, 3, 4), architecture, Mapping((spread,)), {"A": mask})
