@@ -104,7 +104,8 @@ class AliasReader:
         if not pattern:
             return Unreadable("no single pattern says what is zero")
         kernel = system.dense_kernel if pattern == "dense" else system.kernel
-        common = Reading(device.machine, self._changes(row), kernel, pattern, dtype.dtype, dtype.weight_dtype)
+        changes = self._changes(row, device, system)
+        common = Reading(device.machine, changes, kernel, pattern, dtype.dtype, dtype.weight_dtype)
         return self._by_phase(row, system, common)
 
     def _by_phase(self, row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
@@ -124,11 +125,18 @@ class AliasReader:
         known = self._systems.get(row.phase, self._systems[""])
         return known.find(row.system) or SystemAlias(match=".")
 
-    def _changes(self, row: Measurement) -> Changes:
+    def _changes(self, row: Measurement, device: DeviceAlias, system: SystemAlias) -> Changes:
+        """Fields of the machine's spec that a row sets."""
+        framework = (
+            self.aliases.framework.get(system.framework or row.framework) if row.phase in _MODEL_PHASES else None
+        )
         fields: tuple[tuple[str, object], ...] = (
             (self.aliases.threads_field, row.threads),
             (self.aliases.instances_field, row.instances),
             (self.aliases.loop_field, True if row.phase == "gemm" else None),
+            (self.aliases.framework_field, framework),
+            *((field, _expanded(device, value, row.device)) for field, value in device.set.items()),
+            *((field, _expanded(system, value, row.system)) for field, value in system.set.items()),
         )
         return tuple((field, value) for field, value in fields if field and value is not None)
 
@@ -139,19 +147,36 @@ class AliasReader:
         alias = self._models.find(named)
         if alias is None and named not in workload_names():
             return Unreadable(f"no workload is known by {named!r}")
-        if row.devices is not None and row.devices > 1:
+        if row.devices is not None and row.devices > 1 and not any("{devices}" in text for text in system.method):
             return Unreadable(f"runs on {row.devices} devices together")
         if row.seq and not row.seq.isdecimal():
             return Unreadable(f"a sequence of {row.seq!r} is no single length")
         tokens = int(row.seq) if row.seq else None
         phase = system.phase or _ATTENTION.get(row.phase, row.phase)
+        context = tokens if tokens is not None else system.context
+        if tokens is not None and system.grows:
+            context = tokens // 2
         kind = AttentionReading if row.phase in _ATTENTION else ModelReading
+        methods = tuple(text.format(devices=row.devices or 1) for text in system.method)
+        if common.pattern.startswith("slice:"):
+            methods, common = (common.pattern, *methods), replace(common, pattern="dense")
         return kind(
             **vars(common), workload=named if alias is None else alias.workload_of(named), phase=phase,
             batch=row.batch or 1, seq=None if phase == "decode" else tokens,
-            context=tokens if phase == "decode" else None, on=system.on or (alias.on if alias else ()) or ("*",),
-            instances=row.instances or 1, part=system.part,
+            context=context if phase == "decode" else None, on=system.on or (alias.on if alias else ()) or ("*",),
+            instances=row.instances or 1, part=system.part, methods=methods,
         )  # fmt: skip
+
+
+def _expanded(alias: Alias, value: float | str, text: str) -> float | str:
+    """A field's value: a number, or what the groups of the match make of a text, a number where they make one."""
+    if not isinstance(value, str):
+        return value
+    made = alias.expanded(value, text)
+    try:
+        return float(made)
+    except ValueError:
+        return made
 
 
 @lru_cache

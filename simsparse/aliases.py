@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -26,15 +26,26 @@ class Alias(BaseModel):
             raise ValueError(f"a regular expression ({error})") from None
         return text
 
+    def expanded(self, template: str, text: str) -> str:
+        """A template with the groups of the match in `text`."""
+        found = re.search(self.match, text, re.IGNORECASE)
+        return found.expand(template) if found is not None else template
+
     def found_in(self, text: str) -> bool:
         """Whether it names `text`."""
         return re.search(self.match, text, re.IGNORECASE) is not None
+
+
+Set = Annotated[
+    dict[str, float | str], Field(description=r"Spec fields of the machine; texts may use groups of the match: `\1`.")
+]
 
 
 class DeviceAlias(Alias):
     """A device text and its machine, or the reason why none stands for it."""
 
     machine: str = ""
+    set: Set = {}
     reason: str = ""
 
     @model_validator(mode="after")
@@ -70,6 +81,13 @@ class SystemAlias(Alias):
     )
     reason: str = Field(default="", description="Why its rows cannot be priced.")
     phases: tuple[str, ...] = Field(default=(), description="Phases of rows that the entry is for; all if empty.")
+    framework: str = Field(default="", description="Who issues the kernels of its models, whatever the row says.")
+    set: Set = {}
+    context: int | None = Field(default=None, ge=0, description="Cached tokens in a decode whose row names none.")
+    grows: bool = Field(default=False, description="Decodes start from nothing: the mean cache is half of `seq`.")
+    method: tuple[str, ...] = Field(
+        default=(), description="Methods that the model went through; `{devices}` stands for the row's."
+    )
 
 
 class DTypeAlias(Alias):
@@ -87,8 +105,7 @@ class ModelAlias(Alias):
 
     def workload_of(self, text: str) -> str:
         """The workload that `text` means."""
-        found = re.search(self.match, text, re.IGNORECASE)
-        return found.expand(self.workload) if found is not None else self.workload
+        return self.expanded(self.workload, text)
 
 
 class Aliases(BaseModel):
@@ -99,6 +116,8 @@ class Aliases(BaseModel):
     family: str = ""
     threads_field: str = Field(default="", description="Spec field that takes the column `threads`.")
     instances_field: str = Field(default="", description="Spec field that takes the column `instances`.")
+    framework_field: str = Field(default="", description="Spec field that takes the column `framework` of models.")
+    framework: dict[str, str] = Field(default={}, description="Texts of that column and what the field takes.")
     loop_field: str = Field(default="", description="Spec field that is true where a bare product is timed in a loop.")
     device: tuple[DeviceAlias, ...] = ()
     system: tuple[SystemAlias, ...] = ()

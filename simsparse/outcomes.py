@@ -31,6 +31,8 @@ class Outcome:
         What has to fit; 0 for bare products.
     latency_interval_s, speedup_interval : (float, float), optional
         80 % intervals; None where the machine gives none.
+    devices : int
+        That share the work.
     """
 
     kernel: str
@@ -44,6 +46,7 @@ class Outcome:
     memory_bytes: float = 0.0
     latency_interval_s: Bounds | None = None
     speedup_interval: Bounds | None = None
+    devices: int = 1
 
     @property
     def speedup(self) -> float:
@@ -75,6 +78,7 @@ METRICS: Mapping[str, Callable[[Outcome], float]] = MappingProxyType(
         "speedup_end_to_end": lambda run: run.speedup,
         "speedup_matmul": lambda run: run.speedup,
         "tokens_per_s": lambda run: run.tokens / run.latency_s,
+        "tokens_per_gpu_s": lambda run: run.tokens / run.latency_s / run.devices,
         "decode_tokens_per_s": lambda run: run.tokens / run.latency_s,
         "items_per_s": lambda run: run.items / run.latency_s,
         "images_per_s": lambda run: run.items / run.latency_s,

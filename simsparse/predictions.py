@@ -20,7 +20,7 @@ from simsparse.readings import AnyReading, AttentionReading, GemmReading, ModelR
 from simsparse.registry import load_machine, load_workload
 from simsparse.simulate import GemmEstimate, simulate, without_pattern
 from simsparse.sparsity import DENSE, Pattern, parse
-from simsparse.transforms import quantize_weights
+from simsparse.transforms import apply_method, quantize_weights
 from simsparse.workload import Workload
 
 Answer = Outcome | Unreadable
@@ -132,7 +132,7 @@ def model_outcome(reading: ModelReading, machine: Machine) -> Outcome:
     return Outcome(
         max(spent, key=lambda name: spent[name]), result.latency_s, result.dense_latency_s, result.energy_j,
         result.dense_energy_j, float(work.flops), work.batch * reading.instances, work.tokens * reading.instances,
-        result.footprint.total_bytes, result.latency_interval_s, result.speedup_interval,
+        result.footprint.total_bytes, result.latency_interval_s, result.speedup_interval, work.devices,
     )  # fmt: skip
 
 
@@ -183,7 +183,11 @@ def _workload(reading: ModelReading) -> Workload:
         context=reading.context,
         dtype=reading.dtype,
     )
-    return quantize_weights(work, reading.weight_dtype) if reading.weight_dtype else work
+    if reading.weight_dtype:
+        work = quantize_weights(work, reading.weight_dtype)
+    for method in reading.methods:
+        work = apply_method(work, method)
+    return work
 
 
 def _part(work: Workload, glob: str) -> Workload:

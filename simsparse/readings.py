@@ -69,6 +69,8 @@ class ModelReading(Reading):
         Copies that run at once, each `batch` large.
     part : str
         Glob of the contractions that were timed; empty for the whole step.
+    methods : tuple of str
+        What the model went through, as `apply_method` takes it.
     """
 
     workload: str = ""
@@ -79,6 +81,7 @@ class ModelReading(Reading):
     on: tuple[str, ...] = ("*",)
     instances: int = 1
     part: str = ""
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simsparse.ops import Contraction, ContractionKind, Op, Stream, Tensor
+from simsparse.ops import Contraction, ContractionKind, Op, Stream, StreamKind, Tensor
 from simsparse.plan import Floats
 from simsparse.problems import attention_problem, problem_of, with_epilogue
 from simsparse.workload import Phase, Workload
@@ -27,10 +27,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Fusions:
-    """What a machine's kernels can fuse."""
+    """What a machine's kernels can fuse: epilogue streams of some kinds, the ops of an attention."""
 
     epilogue: bool = False
     attention: bool = False
+    kinds: frozenset[StreamKind] = frozenset(StreamKind)
 
 
 # The ops that read a tensor, by its name.
@@ -56,7 +57,7 @@ def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
             apart = tuple(Site((op,), problem_of(op, training=training)) for op in ops)
             stretches.append(((Site(ops, problem),), apart))
         else:
-            taken = _chain(workload.ops, index) if fusions.epilogue else 1
+            taken = _chain(workload.ops, index, fusions.kinds) if fusions.epilogue else 1
             stretches.append(((_fused(workload.ops[index : index + taken], readers, training),),))
         index += taken
     return stretches
@@ -88,15 +89,15 @@ def _attention(ops: Sequence[Op], index: int, training: bool) -> tuple[tuple[Op,
     return None
 
 
-def _chain(ops: Sequence[Op], index: int) -> int:
-    """How many ops from `index` on are one kernel: the op and the epilogue streams on its output."""
+def _chain(ops: Sequence[Op], index: int, kinds: frozenset[StreamKind]) -> int:
+    """How many ops from `index` on are one kernel: the op and the epilogue streams of some kinds on its output."""
     head = ops[index]
     if not isinstance(head, (Contraction, Stream)) or not head.outputs:
         return 1
     made, end = {t.name for t in head.outputs}, index + 1
     while end < len(ops):
         op = ops[end]
-        if not (isinstance(op, Stream) and op.epilogue and op.layers == head.layers):
+        if not (isinstance(op, Stream) and op.epilogue and op.kind in kinds and op.layers == head.layers):
             break
         if not any(t.name in made for t in op.reads):
             break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from simsparse.measurements import Measurement, Use, csv_files, names_one_patter
 from simsparse.outcomes import in_metric, interval_in_metric
 from simsparse.plan import HasFit
 from simsparse.predictions import Answer, predict
-from simsparse.readings import AnyReading, GemmReading, Reader, Unreadable
+from simsparse.readings import AnyReading, AttentionReading, GemmReading, ModelReading, Reader, Unreadable
 from simsparse.registry import load_machine, machine_names, readers
 from simsparse.result import dumps
 from simsparse.scores import Errors, Group, Row, score
@@ -84,6 +84,7 @@ def validate(
     systems: Sequence[str] = (),
     devices: Sequence[str] = (),
     phases: Sequence[str] = (),
+    framework: str | None = None,
 ) -> ValidationReport:
     """Predict measurements and score the predictions.
 
@@ -93,6 +94,8 @@ def validate(
         CSV files in the columns of `simsparse.measurements`, or folders with such files.
     systems, devices, phases : sequence of glob
         Only rows whose text matches one of them, case ignored; all if empty.
+    framework : str, optional
+        Who issues the kernels of models, instead of what rows name.
 
     Raises
     ------
@@ -111,12 +114,19 @@ def validate(
         globs = ", ".join([*systems, *devices, *phases]) or "none"
         raise InputError.expected("filter", globs, f"at least one of the {len(found)} rows to match")
     known = list(readers())
-    readings = [read_row(row, known) for row in kept]
+    readings = [_in_framework(read_row(row, known), framework) for row in kept]
     answers = predict(kept, readings)
     rows = [_row(*each) for each in zip(kept, readings, answers, strict=True)]
     scored = tuple(row for row, source in zip(rows, kept, strict=True) if source.scored)
     claims = tuple(row for row, source in zip(rows, kept, strict=True) if not source.scored)
     return ValidationReport(tuple(_groups(scored)), scored, claims, tuple(str(path) for path in skipped))
+
+
+def _in_framework(reading: AnyReading | Unreadable, framework: str | None) -> AnyReading | Unreadable:
+    """A reading of a model in another framework."""
+    if framework is None or not isinstance(reading, ModelReading) or isinstance(reading, AttentionReading):
+        return reading
+    return replace(reading, changes=(*reading.changes, ("framework", framework)))
 
 
 def _fits(text: str, globs: Sequence[str]) -> bool:

@@ -55,7 +55,8 @@ def test_cards_that_were_left_out_are_predicted(refitted: Fitted) -> None:
 def test_constants_are_few() -> None:
     """Entries of the files are counted, whatever they are called."""
     data = tomllib.loads((FOLDER / "kernels.toml").read_text(encoding="utf-8"))
-    assert set(data) == {"power_exponent", "cards", "kernels"}
+    assert set(data) == {"power_exponent", "frameworks", "cards", "kernels"}
+    assert len(data["frameworks"]) == 4
     for card in data["cards"].values():
         assert len(card) <= MOST_OF_CARD == 3
     for family in data["kernels"].values():

@@ -40,6 +40,7 @@ class Map(IntEnum):
     THROUGH_L1 = 26  # 1: each group fetches its rows of B through L1; 0: tiles share them in shared memory
     SECOND = 27  # SM cycles per element of A of a second kernel, which runs after the tiles
     ROUND_S = 28  # latency of a round of thread blocks; 0: the card's
+    WAIT_S = 29  # for the host, before the launch
 
 
 MAP_WIDTH = len(Map)

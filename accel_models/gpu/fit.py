@@ -16,6 +16,7 @@ from accel_models.gpu.evidence import read
 from accel_models.gpu.fit_text import constants_text, fit_text, intervals_text
 from accel_models.gpu.fitted import FOLDER, constants
 from accel_models.gpu.fitting import fit
+from accel_models.gpu.framework_fit import fit_frameworks
 from accel_models.gpu.heldout import Scored, score
 from accel_models.gpu.interval_fit import Coverage, coverage, fit_intervals
 from accel_models.gpu.model_fit import common_factors, models_covered, steps
@@ -39,13 +40,15 @@ def fitted(folder: Path) -> Fitted:
     start = constants()
     blocks = [block for block in read(folder) if block.kernel in start.kernels]
     found = fit(blocks, start)
+    frameworks = fit_frameworks(folder, found)
+    found = found.model_copy(update={"frameworks": frameworks.constants})
     scored, kernels = score(blocks, found), tuple(found.kernels)
     known = fit_intervals(scored, kernels)
     models = steps(folder, found, known)
     covered = coverage(scored, kernels, models_covered(models))
     texts = {
         "kernels.toml": constants_text(found),
-        "fit.toml": fit_text(found, scored, csv_files([folder])[0], covered),
+        "fit.toml": fit_text(found, scored, csv_files([folder])[0], covered, frameworks),
         "intervals.toml": intervals_text(known.model_copy(update={"common": common_factors(models)})),
     }
     return Fitted(texts, scored, covered)
@@ -56,9 +59,9 @@ def main(*arguments: str) -> None:
     folder = next((Path(text) for text in arguments if not text.startswith("-")), EVIDENCE)
     if "--constants" in arguments:
         start = constants()
-        texts = {
-            "kernels.toml": constants_text(fit([b for b in read(folder) if b.kernel in start.kernels], start)),
-        }
+        kernels = fit([b for b in read(folder) if b.kernel in start.kernels], start)
+        both = kernels.model_copy(update={"frameworks": fit_frameworks(folder, kernels).constants})
+        texts = {"kernels.toml": constants_text(both)}
     else:
         found = fitted(folder)
         print("\n".join([*lines(found.scored), *coverage_lines(found.covered)]))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from accel_models.gpu.fitted import CardConstants, Constants
+from accel_models.gpu.fitted import CardConstants, Constants, FrameworkConstants
+from accel_models.gpu.framework_fit import FrameworkFit
 from accel_models.gpu.heldout import Scored
 from accel_models.gpu.interval_fit import Bools, Coverage
 from accel_models.gpu.intervals import Intervals
@@ -30,6 +31,8 @@ def constants_text(found: Constants) -> str:
         "# Units: accel_models/gpu/fitted.py. `any-hbm` and `any-gddr` are means for cards nothing was fitted on."
     ]
     lines += [f"power_exponent = {found.power_exponent!r}"]
+    lines += ["", "[frameworks]"]
+    lines += [f"{key} = {getattr(found.frameworks, key)!r}" for key in FrameworkConstants.model_fields]
     for name, card in found.cards.items():
         lines += ["", f"[cards.{name}]", *(f"{key} = {getattr(card, key)!r}" for key in CardConstants.model_fields)]
     for name, family in found.kernels.items():
@@ -38,7 +41,9 @@ def constants_text(found: Constants) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path], covered: Coverage) -> str:
+def fit_text(
+    found: Constants, scored: Sequence[Scored], files: Sequence[Path], covered: Coverage, frameworks: FrameworkFit
+) -> str:
     """`fit.toml`: rows, files and errors of a fit."""
     used = {row for each in scored for row in each.block.ids}
     lines = [
@@ -54,9 +59,23 @@ def fit_text(found: Constants, scored: Sequence[Scored], files: Sequence[Path], 
     lines += [*_coverage("model left out", {"steps": covered.models})]
     lines += ["", "# SHA-256 of each file, the first 12 digits."]
     lines += ["[files]", *(f'"{path.name}" = "{_digest(path)}"' for path in files)]
+    lines += _frameworks(frameworks)
     for kernel in found.kernels:
         lines += _family(kernel, [each for each in scored if each.block.kernel == kernel])
     return "\n".join(lines) + "\n"
+
+
+def _frameworks(found: FrameworkFit) -> Iterator[str]:
+    """Errors of steps of models, by the constant of frameworks that they decide."""
+    for name in FrameworkConstants.model_fields:
+        which = np.array([step.constant == name for step in found.steps])
+        rows = [step.row for step, taken in zip(found.steps, which, strict=True) if taken]
+        yield from ("", f"[frameworks.{name}]", f"ids = {json.dumps(spans(rows))}")
+        for what, off in (("in the fit", found.within), ("model left out", found.outside)):
+            known = off[which & np.isfinite(off)]
+            errors = median_and_p90([np.abs(np.expm1(known))])
+            if errors is not None:
+                yield f'"{what}" = {_pair(errors)}'
 
 
 def _family(kernel: str, scored: Sequence[Scored]) -> Iterator[str]:

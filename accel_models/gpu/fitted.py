@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from accel_models.gpu.frameworks import Framework
 from accel_models.gpu.spec import GpuSpec
 from simsparse.specs import checked, read_toml
 
@@ -97,6 +98,31 @@ class CardConstants(BaseModel):
     l2_fraction: Annotated[Positive, Search(0.5, 1.5)] = 1.0
 
 
+class FrameworkConstants(BaseModel):
+    """How frameworks issue kernels.
+
+    Attributes
+    ----------
+    gap_s : float
+        From the end of a kernel to the first instruction of the next one that waits already.
+    collective_s : float
+        From the start of a collective of several cards to its first byte.
+    eager_s, compiled_s : float
+        Host time of an op of an eager framework, and of a kernel of compiled code.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gap_s: Annotated[Positive, Search(1e-7, 2e-5)]
+    collective_s: Annotated[Positive, Search(1e-6, 2e-4)]
+    eager_s: Annotated[Positive, Search(1e-6, 1e-4)]
+    compiled_s: Annotated[Positive, Search(1e-6, 1e-4)]
+
+    def host_s(self, framework: Framework) -> float:
+        """Host time of a call; none in a graph."""
+        return {Framework.EAGER: self.eager_s, Framework.COMPILED: self.compiled_s}.get(framework, 0.0)
+
+
 class Constants(BaseModel):
     """All of them.
 
@@ -104,6 +130,7 @@ class Constants(BaseModel):
     ----------
     power_exponent : float
         Dynamic power goes with the clock to this power near the power limit; assumed.
+    frameworks : FrameworkConstants
     cards : dict of CardConstants by machine
     kernels : dict of FamilyConstants by kernel
     """
@@ -111,6 +138,7 @@ class Constants(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     power_exponent: Annotated[float, Field(ge=1, le=3)]
+    frameworks: FrameworkConstants
     cards: dict[str, CardConstants]
     kernels: dict[str, FamilyConstants]
 

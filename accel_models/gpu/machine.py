@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
+from accel_models.gpu.frameworks import FUSIONS, Framework, as_issued, waits
 from accel_models.gpu.intervals import REGIME_OF_TERM, Intervals, intervals
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
@@ -19,9 +20,10 @@ from accel_models.gpu.rates import Rates
 from accel_models.gpu.spec import GpuSpec
 from accel_models.gpu.tunables import measured
 from simsparse.energy import InstructionKind, energy_table
-from simsparse.machine import Kernel, KernelMachine
+from simsparse.machine import BEST, Kernel, KernelMachine, is_any
+from simsparse.ops import TransferKind
 from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
-from simsparse.sites import Fusions
+from simsparse.workload import Workload
 
 C = ProblemColumn
 _PRODUCTS = (
@@ -45,6 +47,10 @@ _ARCHITECTURE = {
     "12": {**_FRAGMENTS, Card.OVERLAP: 4.0},
 }
 
+COLLECTIVES = [list(TransferKind).index(k) for k in (
+    TransferKind.ALL_REDUCE, TransferKind.ALL_GATHER, TransferKind.REDUCE_SCATTER,
+)]  # fmt: skip
+
 
 class GpuMachine(KernelMachine):
     """One card.
@@ -58,12 +64,12 @@ class GpuMachine(KernelMachine):
         Intervals of these constants; without, predictions have none.
     """
 
-    fusions = Fusions(epilogue=True, attention=True)
-
     def __init__(self, spec: GpuSpec, fitted: Constants | None = None, known: Intervals | None = None) -> None:
         self.spec = spec
         self._known = known if fitted is not None else intervals()
         self.name = spec.name
+        self.framework = spec.framework.value
+        self.fusions = FUSIONS[self.framework]
         self._constants = fitted if fitted is not None else measured(constants(), spec)
         self._reached = self._constants.card(spec)
         self._rates = Rates(spec)
@@ -179,6 +185,25 @@ class GpuMachine(KernelMachine):
     def fitted_rows(self) -> frozenset[str]:
         """Rows of measurements behind the constants of all cards."""
         return fitted_rows()
+
+    def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
+        """As `KernelMachine.lower`, of the ops that the framework issues, which the host may be late with."""
+        issued = as_issued(workload) if self.framework is Framework.EAGER else workload
+        plan = super().lower(issued, kernel=kernel)
+        return replace(self.paced(plan), workload=workload)
+
+    def paced(self, plan: Plan) -> Plan:
+        """A plan of a model with what its framework takes between kernels: gaps, starts of collectives, waits."""
+        frameworks, problem, mapping = self._constants.frameworks, plan.problem, plan.mapping.copy()
+        counts = np.array([call.count for call in plan.calls], dtype=np.float64)
+        transfer = problem[:, C.KIND] == ProblemKind.TRANSFER
+        collective = transfer & is_any(problem[:, C.TRANSFER_KIND], COLLECTIVES)
+        mapping[~transfer, Map.LAUNCH_S] = frameworks.gap_s
+        mapping[collective, Map.LAUNCH_S] = frameworks.collective_s
+        mapping[:, Map.WAIT_S] = 0.0
+        latency_s = super().price(replace(plan, mapping=mapping)).latency_s
+        mapping[:, Map.WAIT_S] = waits(latency_s, counts, frameworks.host_s(self.framework))
+        return replace(plan, mapping=mapping)
 
     def price(self, plan: Plan) -> Prices:
         """What each call of a plan costs; calls of a model are also off together."""

@@ -21,12 +21,13 @@ from accel_models.gpu.intervals import Factors, Intervals
 from accel_models.gpu.machine import GpuMachine
 from accel_models.gpu.measurements import READER
 from accel_models.gpu.search import rounded
+from accel_models.gpu.spec import GpuSpec
 from simsparse.errors import SimsparseError
 from simsparse.measurements import csv_files, read_measurements
 from simsparse.outcomes import Outcome, in_metric, interval_in_metric
 from simsparse.plan import Floats
 from simsparse.predictions import model_outcome
-from simsparse.readings import AttentionReading, ModelReading
+from simsparse.readings import AttentionReading, Changes, ModelReading
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,17 @@ def steps(folder: Path, constants: Constants, known: Intervals) -> Steps:
 
 
 def _steps(folder: Path, constants: Constants, known: Intervals) -> Iterator[tuple[str, bool, float, float]]:
-    machines: dict[str, GpuMachine] = {}
+    machines: dict[tuple[str, Changes], GpuMachine] = {}
     for row in (row for path in csv_files([folder])[0] for row in read_measurements(path) if row.scored):
         reading = READER.reading(row)
         if not isinstance(reading, ModelReading) or isinstance(reading, AttentionReading) or row.value is None:
             continue
-        machine = machines.setdefault(reading.machine, GpuMachine(spec_of(reading.machine), constants, known))
+        key = (reading.machine, reading.changes)
+        if key not in machines:
+            spec = spec_of(reading.machine).with_figures(dict(reading.changes))
+            assert isinstance(spec, GpuSpec)
+            machines[key] = GpuMachine(spec, constants, known)
+        machine = machines[key]
         try:
             run = model_outcome(reading, machine)
             predicted, bounds = in_metric(run, row.metric), interval_in_metric(run, row.metric)

@@ -58,6 +58,7 @@ def price(problem: Floats, mapping: Floats, card: Floats, mac_j: Floats, peak_ma
             fill(work, rows, problem, mapping, card)
         elif rows.size:
             fill(work, rows, problem[rows], mapping[rows], card)
+    work.terms[:, Term.LAUNCH] += mapping[:, Map.WAIT_S]
     return _finish(work, problem, card, mac_j, peak_macs_per_s)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from accel_models.gpu.frameworks import Framework
 from simsparse.errors import UnsupportedError
 from simsparse.specs import Figure, Spec
 
@@ -63,6 +64,11 @@ class GpuSpec(Spec):
         description="Power of the card with a context open and clocks up, running nothing."
     )
     process_nm: Figure[Positive] = Field(description="Process node as the maker names it.")
+
+    framework: Figure[Framework] = Field(
+        default=Figure(value=Framework.GRAPH, source="assumed: models run as captured graphs"),
+        description="Who issues the kernels of a model: eager, compiled or graph.",
+    )
 
     constants: dict[str, dict[str, Figure[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]] = Field(
         default_factory=dict, description="Constants fitted to this card, by kernel or `card`, for those that ship."

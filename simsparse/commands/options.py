@@ -52,6 +52,13 @@ Kernel = Annotated[str, typer.Option(help="best, or the kernel to take wherever 
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a figure of the machine; repeatable.")
 ]
+Framework = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Who issues a model's kernels, on machines that ask: eager, compiled or graph; default: graph.",
+    ),
+]
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Default: by the suffix of --output, else table.", show_default=False)
 ]
@@ -94,8 +101,10 @@ def with_methods(workload: Workload, texts: Sequence[str] | None) -> Workload:
     return workload
 
 
-def read_changes(texts: Sequence[str] | None) -> dict[str, object]:
+def read_changes(texts: Sequence[str] | None, framework: str | None = None) -> dict[str, object]:
     """Changed figures from `FIELD=VALUE` texts; a value is a whole number, a number, true, false or text.
+
+    A `framework` is the field of that name.
 
     Raises
     ------
@@ -108,7 +117,7 @@ def read_changes(texts: Sequence[str] | None) -> dict[str, object]:
         if not field or not value:
             raise InputError.expected("--set", text, "FIELD=VALUE")
         changes[field] = _scalar(value)
-    return changes
+    return changes if framework is None else {**changes, "framework": framework}
 
 
 def _scalar(text: str) -> object:

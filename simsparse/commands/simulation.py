@@ -11,6 +11,7 @@ from simsparse.commands.options import (
     Context,
     DTypeName,
     FormatOption,
+    Framework,
     Kernel,
     Methods,
     On,
@@ -50,6 +51,7 @@ def simulate(
     sparsity: Sparsity = None,
     method: Methods = None,
     kernel: Kernel = "best",
+    framework: Framework = None,
     set_: Set = None,
     form: FormatOption = None,
     output: Output = None,
@@ -64,7 +66,7 @@ def simulate(
     from simsparse.registry import load_machine, load_workload
     from simsparse.simulate import simulate as run
 
-    patterns, changes = read_sparsity(sparsity), read_changes(set_)
+    patterns, changes = read_sparsity(sparsity), read_changes(set_, framework)
     with working(f"simulating {workload}"):
         machine = load_machine(on, changes)
         work = load_workload(workload, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
@@ -98,6 +100,7 @@ def compare(
     dtype: DTypeName = "fp16",
     method: Methods = None,
     kernel: Kernel = "best",
+    framework: Framework = None,
     set_: Set = None,
     form: FormatOption = None,
     output: Output = None,
@@ -115,7 +118,7 @@ def compare(
     wanted = [parse(text) for text in patterns.split(",") if text.strip()]
     if not wanted:
         raise InputError.expected("--patterns", patterns, "at least one pattern")
-    changes = read_changes(set_)
+    changes = read_changes(set_, framework)
     machines = [load_machine(name, changes) for name in on]
     with working(f"comparing {len(wanted) * len(machines)} pairs"):
         work = load_workload(workload, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)

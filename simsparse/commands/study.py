@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from simsparse.commands.options import FormatOption, Output, Plugin, load_plugins
+from simsparse.commands.options import FormatOption, Framework, Output, Plugin, load_plugins
 from simsparse.commands.output import Report, emit, working
 
 
@@ -58,17 +58,21 @@ def validate(
     system: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these systems; repeatable.")] = None,
     device: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these devices; repeatable.")] = None,
     phase: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these phases; repeatable.")] = None,
+    framework: Framework = None,
     form: FormatOption = None,
     output: Output = None,
     plugin: Plugin = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also every row.")] = False,
 ) -> None:
-    """Predictions against measurements: errors and rank correlation of each system and device."""
+    """Predictions against measurements: errors and rank correlation of each system and device.
+
+    Rows of models run in the framework that they name, unless --framework names another.
+    """
     load_plugins(plugin)
     from simsparse.validate import validate as run
 
     with working("predicting measurements"):
-        report = run(paths, systems=system or (), devices=device or (), phases=phase or ())
+        report = run(paths, systems=system or (), devices=device or (), phases=phase or (), framework=framework)
 
     from simsparse.validate_render import validation_table
 
