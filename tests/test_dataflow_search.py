@@ -210,6 +210,17 @@ def test_same_seed_same_mapping_and_cores_do_not_matter() -> None:
     assert one.evaluated >= 1000
 
 
+def test_dataflows_together_find_what_each_finds_alone() -> None:
+    """With equal budgets, energies of mappings that take the same time included."""
+    problem, built = Problem.gemm(96, 256, 128), machine(sram=4096, side=8, pe=32)
+    flows = tuple(NAMED.values())
+    together = find(problem, built, constraints=Constraints(flows), budget=3000 * len(flows))
+    alone = [find(problem, built, constraints=Constraints((flow,)), budget=3000) for flow in flows]
+    assert together.evaluated == sum(found.evaluated for found in alone)
+    best = min(alone, key=lambda found: (found.best.cycles, found.best.energy_j))
+    assert (together.best.mapping, together.dataflow) == (best.best.mapping, best.dataflow)
+
+
 def test_pareto_front_falls_and_holds_the_best_of_both() -> None:
     problem, built = Problem.gemm(8, 8, 4), machine(sram=48)
     found = find(problem, built, budget=10**7, constraints=Constraints(padding=False))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Floats, Ints, LoopKind, Stored
+from simsparse.dataflow._arrays import Floats, Ints, LoopColumn, LoopKind, Stored
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.dataflows import Dataflow
-from simsparse.dataflow.fanout import Fan, fans, shared, spreads
+from simsparse.dataflow.fanout import fans, spreads
+from simsparse.dataflow.frames import Frame, frame_of
 from simsparse.dataflow.loop_orders import (
     Blocks,
     Dims,
@@ -28,104 +29,9 @@ from simsparse.dataflow.loop_orders import (
 from simsparse.dataflow.mapping import LevelMapping, Loop, Mapping
 from simsparse.dataflow.problem import Problem
 from simsparse.dataflow.roles import roles_of
-from simsparse.dataflow.splits import padded_splits, split
 
 Times = tuple[Dims, ...]  # dimensions that each level loops over in time
 MOST_ARRANGED = 24  # orders of a level that are all tried at once
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A way to spread the array: which loops there are, whatever their order in time, and how to split over them.
-
-    Attributes
-    ----------
-    flow : Dataflow
-    loops : tuple of tuple of (level, kind)
-        Of each dimension, outermost first; none of a dimension of extent 1.
-    fans : tuple of (dimension, place among its loops)
-        Loops over the mesh, as the dataflow names them.
-    shared : tuple of (loops, limit)
-        Loops, as (dimension, place among its loops), whose factors multiply to at most a limit.
-    ways : tuple of ndarray
-        For each dimension the ways to split it, shape (its loops, ways).
-    totals : tuple of ndarray
-        What the factors of each way multiply to: the extent, or more.
-    """
-
-    flow: Dataflow
-    loops: tuple[tuple[tuple[int, LoopKind], ...], ...]
-    fans: tuple[tuple[int, int], ...]
-    shared: tuple[tuple[tuple[tuple[int, int], ...], float], ...]
-    ways: tuple[Floats, ...]
-    totals: tuple[Ints, ...]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Ways of each dimension."""
-        return tuple(len(totals) for totals in self.totals)
-
-    @property
-    def space(self) -> int:
-        """Mappings of one order."""
-        return math.prod(self.sizes)
-
-    def fits(self, picks: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Whether loops that share an axis of the mesh have room on it, by mapping."""
-        found = np.ones(picks.shape[1], np.bool_)
-        for members, limit in self.shared:
-            product = np.ones(picks.shape[1])
-            for d, place in members:
-                product *= self.ways[d][place, picks[d]]
-            found &= product <= limit * (1.0 + 1e-9)
-        return found
-
-    @cached_property
-    def _variants(self) -> tuple[tuple[int, Ints], ...]:
-        """Dimensions that may be padded, with the number of the total of each way."""
-        numbered = [np.unique(totals, return_inverse=True) for totals in self.totals]
-        return tuple((d, which) for d, (values, which) in enumerate(numbered) if len(values) > 1)
-
-    def by_extents(self, picks: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
-        """Extents after padding, and the mappings that have them."""
-        if not self._variants:
-            yield tuple(int(totals[0]) for totals in self.totals), np.arange(picks.shape[1])
-            return
-        code = np.zeros(picks.shape[1], np.int64)
-        for d, which in self._variants:
-            code = code * (1 + which.max()) + which[picks[d]]
-        _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-        groups = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
-        for at, group in zip(first, groups, strict=True):
-            yield tuple(int(totals[picks[d, at]]) for d, totals in enumerate(self.totals)), group
-
-    def filled(self, first: int | None = None) -> Ints:
-        """Picks that fill the array and leave the rest of every dimension to the outermost loop, shape (D,).
-
-        The longest dimensions come first, or before them the one that is named.
-        """
-        picks = np.zeros(len(self.ways), np.int64)
-        longest = sorted(range(len(self.ways)), key=lambda d: (d != first, -int(self.totals[d].min()), d))
-        used: dict[int, float] = dict.fromkeys(range(len(self.shared)), 1.0)
-        for d in longest:
-            ways, loops = self.ways[d], self.loops[d]
-            if not loops:
-                continue
-            inner = [place for place, (_, kind) in enumerate(loops) if place and kind is LoopKind.TEMPORAL]
-            usable = np.all(ways[inner] == 1.0, axis=0)
-            for index, (members, limit) in enumerate(self.shared):
-                own = [place for e, place in members if e == d]
-                usable &= used[index] * np.prod(ways[own], axis=0) <= limit * (1.0 + 1e-9)
-            chosen = np.lexsort((self.totals[d], ways[0], ~usable))[0]
-            picks[d] = chosen
-            for index, (members, _) in enumerate(self.shared):
-                used[index] *= float(np.prod([ways[place, chosen] for e, place in members if e == d]))
-        return picks
-
-    @property
-    def sharing(self) -> tuple[int, ...]:
-        """Dimensions that share an axis of the mesh with others."""
-        return tuple(sorted({d for members, _ in self.shared for d, _ in members}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,40 +62,38 @@ class Order:
         return self.frame.sizes
 
     @cached_property
-    def _rows(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Level, dimension, kind and place among the loops of the dimension of each loop, outermost first."""
+    def _rows(self) -> Ints:
+        """`LoopColumn` of each loop and its row in the table of the frame, outermost loop first, shape (n, 4)."""
         rows = []
         for at, dims in enumerate(self.times):
             in_time = ((d, place) for d in dims for place, loop in enumerate(self.frame.loops[d]) if loop == (at, 0))
             across = ((d, place) for d, place in self.frame.fans if self.frame.loops[d][place][0] == at)
-            rows += [(at, d, int(self.frame.loops[d][place][1]), place) for d, place in (*in_time, *across)]
-        return tuple(rows)
+            for d, place in (*in_time, *across):
+                rows.append((at, d, int(self.frame.loops[d][place][1]), self.frame.firsts[d] + place))
+        return np.array(rows, np.int64).reshape(-1, 4)
 
     @cached_property
     def loops(self) -> Ints:
         """`LoopColumn`, shape (n, 3)."""
-        return np.array([row[:3] for row in self._rows], np.int64).reshape(-1, 3)
+        return np.ascontiguousarray(self._rows[:, :3])
 
-    @cached_property
+    @property
     def splits(self) -> Floats:
         """Factors of each loop under each way to split its dimension, shape (n, ways); padded with 1."""
-        table = np.ones((len(self._rows), max(self.sizes)))
-        for i, (_, d, _, place) in enumerate(self._rows):
-            table[i, : self.sizes[d]] = self.frame.ways[d][place]
-        return table
+        return self.frame.table[self._rows[:, 3]]
 
     def factors(self, picks: Ints) -> Floats:
-        """Factors of the loops of one mapping, shape (n,)."""
-        return np.array([self.frame.ways[d][place, picks[d]] for _, d, _, place in self._rows])
+        """Factors of the loops of mappings, shape (n, m)."""
+        return self.frame.table[self._rows[:, 3:], picks[self._rows[:, 1]]]
 
     def mapping(self, picks: Ints, problem: Problem, architecture: Architecture) -> Mapping:
         """One mapping, from the way that each dimension takes."""
-        factors = self.factors(picks).astype(int).tolist()
+        factors = self.factors(picks[:, np.newaxis])[:, 0].astype(int).tolist()
         parts = []
         for at, level in enumerate(architecture.levels):
             loops = [
                 Loop(problem.dim_names[dim], factor, LoopKind(kind))
-                for (where, dim, kind, _), factor in zip(self._rows, factors, strict=True)
+                for (where, dim, kind, _), factor in zip(self._rows.tolist(), factors, strict=True)
                 if where == at and factor > 1
             ]
             kept, streamed = (
@@ -199,8 +103,10 @@ class Order:
             temporal = tuple(loop for loop in loops if loop.kind is LoopKind.TEMPORAL)
             spatial = tuple(loop for loop in loops if loop.kind is not LoopKind.TEMPORAL)
             parts.append(LevelMapping(level.name, kept, temporal, spatial, streamed))
-        padded = any(totals[way] != extent for totals, way, (_, extent) in zip(
-            self.frame.totals, picks, problem.dims, strict=False))  # fmt: skip
+        padded = any(
+            ways.totals[way] != extent
+            for ways, way, (_, extent) in zip(self.frame.ways, picks, problem.dims, strict=False)
+        )
         return Mapping(tuple(parts), imperfect=padded)
 
 
@@ -223,6 +129,14 @@ class Space:
     blocks: tuple[Blocks, ...]
     frames: tuple[Frame, ...]
     holdings: tuple[Ints, ...]
+    _met: dict[tuple[int, Times, int], Order] = field(default_factory=dict, repr=False)
+
+    def order(self, frame: Frame, times: Times, stored: Ints) -> Order:
+        """The order of loops, made once."""
+        key = id(frame), times, id(stored)
+        if key not in self._met:
+            self._met[key] = Order(frame, times, stored)
+        return self._met[key]
 
     @cached_property
     def _starts(self) -> tuple[tuple[Dims, ...], ...]:
@@ -245,7 +159,7 @@ class Space:
     def starts(self) -> Iterator[Order]:
         """Orders that differ in the tensor that stays inside each level."""
         for frame, stored, times in itertools.product(self.frames, self.holdings, itertools.product(*self._starts)):
-            yield Order(frame, times, stored)
+            yield self.order(frame, times, stored)
 
     @property
     def size(self) -> int:
@@ -268,27 +182,32 @@ class Space:
             for frame, times in itertools.product(self.frames, list(itertools.product(*levels))):
                 yield Order(frame, times, stored)
 
-    def siblings(self, order: Order, picks: Ints) -> Iterator[Order]:
+    def siblings(self, order: Order, picks: Ints) -> tuple[Order, ...]:
         """Orders that differ from one in the loops of a level, or in what is stored; the array is spread alike."""
-        factors = order.factors(picks)
+        running = order.factors(picks[:, np.newaxis])[:, 0] > 1
+        running &= order.loops[:, LoopColumn.KIND] == LoopKind.TEMPORAL
+        found = []
         for at, blocks in enumerate(self.blocks):
             if not matters(order.stored, at):
                 continue
-            rows = zip(order.loops.tolist(), factors, strict=True)
-            active = frozenset(d for (level, d, kind), factor in rows if level == at and not kind and factor > 1)
-            if self._stays_suffice:
-                others: Iterable[Dims] = self._starts[at]
-            elif count_arrangements(blocks, active) <= MOST_ARRANGED:
-                others = arrangements(blocks, active)
-            else:
-                others = moved(order.times[at], blocks, active)
-            for dims in others:
-                if dims == order.times[at]:
-                    continue
-                yield Order(order.frame, (*order.times[:at], dims, *order.times[at + 1 :]), order.stored)
-        for stored in self.holdings:
-            if stored is not order.stored:
-                yield Order(order.frame, order.times, stored)
+            active = frozenset(order.loops[running & (order.loops[:, LoopColumn.LEVEL] == at), LoopColumn.DIM].tolist())
+            met = {tuple(d for d in order.times[at] if d in active)}
+            for dims in self._others(order.times[at], blocks, active, at):
+                run = tuple(d for d in dims if d in active)
+                if run not in met:
+                    met.add(run)
+                    times = (*order.times[:at], dims, *order.times[at + 1 :])
+                    found.append(self.order(order.frame, times, order.stored))
+        others = (stored for stored in self.holdings if stored is not order.stored)
+        return (*found, *(self.order(order.frame, order.times, stored) for stored in others))
+
+    def _others(self, dims: Dims, blocks: Blocks, active: frozenset[int], at: int) -> Iterable[Dims]:
+        """Orders of a level to try beside one."""
+        if self._stays_suffice:
+            return self._starts[at]
+        if count_arrangements(blocks, active) <= MOST_ARRANGED:
+            return arrangements(blocks, active)
+        return moved(dims, blocks, active)
 
 
 def space_of(problem: Problem, architecture: Architecture, flow: Dataflow, *, padding: bool = True) -> Space:
@@ -299,55 +218,13 @@ def space_of(problem: Problem, architecture: Architecture, flow: Dataflow, *, pa
     frames = []
     for chosen in itertools.product(*(spreads(architecture, flow, at) for at in levels)):
         loops = [fan for at, spread in enumerate(chosen) for fan in fans(problem, architecture, spread, roles, at)]
-        frames.append(_frame(problem, flow, blocks, tuple(loops), padding))
+        frames.append(frame_of(problem, flow, blocks, tuple(loops), padding))
     return Space(problem, architecture, flow, blocks, tuple(frames), _holdings(problem, architecture))
 
 
 def orders(problem: Problem, architecture: Architecture, flow: Dataflow, *, padding: bool = True) -> tuple[Order, ...]:
     """The loop orders that a search of a dataflow starts from."""
     return tuple(space_of(problem, architecture, flow, padding=padding).starts())
-
-
-def _frame(
-    problem: Problem, flow: Dataflow, blocks: tuple[Blocks, ...], spread: tuple[Fan, ...], padding: bool
-) -> Frame:
-    loops, ways, totals = [], [], []
-    place: dict[Fan, tuple[int, int]] = {}
-    for d, (_, extent) in enumerate(problem.dims):
-        own: list[tuple[int, LoopKind]] = []
-        limits = []
-        for at, level in enumerate(blocks) if extent > 1 else ():
-            if any(d in block for block in level):
-                own.append((at, LoopKind.TEMPORAL))
-                limits.append(math.inf)
-            for fan in spread:
-                if fan.level == at and fan.dim == d:
-                    place[fan] = (d, len(own))
-                    own.append((at, fan.axis))
-                    limits.append(fan.limit)
-        loops.append(tuple(own))
-        if padding and len(own) > 1:
-            found = padded_splits(extent, tuple(limits), _rooms(problem, spread, d))
-        else:
-            exact = split(extent, tuple(limits))
-            found = exact, np.full(exact.shape[1], extent)
-        ways.append(found[0])
-        totals.append(found[1])
-    together = tuple((tuple(place[fan] for fan in members), limit) for members, limit in shared(spread))
-    return Frame(flow, tuple(loops), tuple(place[fan] for fan in spread), together, tuple(ways), tuple(totals))
-
-
-def _rooms(problem: Problem, spread: tuple[Fan, ...], dim: int) -> tuple[int, ...]:
-    """Room that other dimensions leave a dimension on the axes that they share, where they are spread wholly."""
-    found = set()
-    for members, limit in shared(spread):
-        others = sorted({fan.dim for fan in members} - {dim})
-        if len(others) < len({fan.dim for fan in members}):
-            for some in itertools.chain.from_iterable(
-                itertools.combinations(others, n) for n in range(len(others) + 1)
-            ):
-                found.add(int(limit) // math.prod(problem.dims[d][1] for d in some))
-    return tuple(sorted(found - {0, 1}))
 
 
 def _holdings(problem: Problem, architecture: Architecture) -> tuple[Ints, ...]:

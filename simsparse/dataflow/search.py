@@ -19,8 +19,9 @@ from simsparse.dataflow._kernel import Kernel
 from simsparse.dataflow.analysis import Analysis, analyze
 from simsparse.dataflow.architecture import Architecture
 from simsparse.dataflow.evaluation import IDLE, UNFIT, Evaluation, State
+from simsparse.dataflow.frames import Frame
 from simsparse.dataflow.improvement import by_score, improved
-from simsparse.dataflow.mapspace import Frame, Space, space_of
+from simsparse.dataflow.mapspace import Space, space_of
 from simsparse.dataflow.objective import Constraints, Objective
 from simsparse.dataflow.problem import Problem
 from simsparse.dataflow.roles import bound, roles_of
@@ -105,21 +106,24 @@ def map(
     limits = constraints or Constraints()
     if isinstance(_batch.evaluate_many, Kernel):
         _batch.evaluate_many.compile()
-    search, rng = Evaluation(problem, architecture, objective, limits, cores, budget), np.random.default_rng(seed)
+    search = Evaluation(problem, architecture, objective, limits, cores)
     spaces = [space_of(problem, architecture, flow, padding=limits.padding) for flow in limits.dataflows]
     exhaustive = sum(space.size for space in spaces) <= budget
     champions = []
-    for at, space in enumerate(spaces, 1):
-        search.until = budget * at // len(spaces) if not exhaustive else budget
-        champions.append(_all(search, space) if exhaustive else improved(search, space, rng))
+    for space in spaces:
+        # Each dataflow has its own share and random numbers, so that it finds the same beside others as alone.
+        search.until = search.evaluated + (space.size if exhaustive else max(1, budget // len(spaces)))
+        if space.size <= search.left:
+            champions.append(_all(search, space))
+        else:
+            champions.append(improved(search, space, np.random.default_rng(seed)))
     return _found(search, [each for each in champions if each is not None], exhaustive)
 
 
 def _all(search: Evaluation, space: Space) -> State | None:
     """The best of every mapping."""
-    states = (
-        state for order in space.every() for picks in _every_pick(order.frame) for state in search.best_of(order, picks)
-    )
+    chunks = ((order, picks) for order in space.every() for picks in _every_pick(order.frame))
+    states = (state for order, picks in chunks for state in search.best_of([order], picks))
     return min(states, key=by_score, default=None)
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from simsparse.dataflow._arrays import Floats, Ints
+from simsparse.dataflow._arrays import Floats
 
 MOST_SPLITS = 20_000  # of one extent; beyond, those that use little of the array are left out
 SMOOTH = (2, 3, 5, 7)
@@ -44,18 +44,6 @@ def split(extent: int, limits: tuple[float, ...]) -> Floats:
         spread = np.prod(found[:, np.isfinite(limits)], axis=1)
         found = found[np.argsort(-spread, kind="stable")[:MOST_SPLITS]]
     return np.ascontiguousarray(found.T)
-
-
-@lru_cache(maxsize=4096)
-def padded_splits(extent: int, limits: tuple[float, ...], rooms: tuple[int, ...]) -> tuple[Floats, Ints]:
-    """Ways to split an extent or one that it is padded to, shape (k, ways), and what each multiplies to, (ways,).
-
-    `rooms` are numbers of instances that the dimension may be spread over, beside those of the limits.
-    """
-    axes = tuple(int(limit) for limit in limits if math.isfinite(limit))
-    parts = [split(total, limits) for total in paddings(extent, axes, rooms)]
-    ways = np.concatenate(parts, axis=1)
-    return ways, np.prod(ways, axis=0).astype(np.int64)
 
 
 def paddings(extent: int, axes: tuple[int, ...], rooms: tuple[int, ...] = ()) -> tuple[int, ...]:
