@@ -106,13 +106,15 @@ class AliasReader:
         kernel = system.dense_kernel if pattern == "dense" else system.kernel
         changes = self._changes(row, device, system)
         common = Reading(device.machine, changes, kernel, pattern, dtype.dtype, dtype.weight_dtype)
-        return self._by_phase(row, system, common)
+        return self._by_phase(row, device, system, common)
 
-    def _by_phase(self, row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
+    def _by_phase(
+        self, row: Measurement, device: DeviceAlias, system: SystemAlias, common: Reading
+    ) -> AnyReading | Unreadable:
         if row.phase == "gemm" or system.products:
             return _products(row, system, common)
         if row.phase in _ATTENTION or row.phase in _MODEL_PHASES:
-            return self._model(row, system, common)
+            return self._model(row, device, system, common)
         return Unreadable(f"no model runs phase {row.phase!r}" if row.phase else "a specification, not a run")
 
     def _device(self, text: str) -> DeviceAlias | None:
@@ -140,7 +142,9 @@ class AliasReader:
         )
         return tuple((field, value) for field, value in fields if field and value is not None)
 
-    def _model(self, row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
+    def _model(
+        self, row: Measurement, device: DeviceAlias, system: SystemAlias, common: Reading
+    ) -> AnyReading | Unreadable:
         named = row.model or system.model
         if not named:
             return Unreadable("several ops timed together, and no model that names them")
@@ -157,7 +161,7 @@ class AliasReader:
         if tokens is not None and system.grows:
             context = tokens // 2
         kind = AttentionReading if row.phase in _ATTENTION else ModelReading
-        methods = tuple(text.format(devices=row.devices or 1) for text in system.method)
+        methods = tuple(text.format(devices=row.devices or 1) for text in (*device.method, *system.method))
         if common.pattern.startswith("slice:"):
             methods, common = (common.pattern, *methods), replace(common, pattern="dense")
         return kind(

@@ -46,6 +46,7 @@ class DeviceAlias(Alias):
 
     machine: str = ""
     set: Set = {}
+    method: tuple[str, ...] = Field(default=(), description="Methods that its models go through.")
     reason: str = ""
 
     @model_validator(mode="after")

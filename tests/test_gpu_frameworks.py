@@ -11,9 +11,10 @@ from accel_models.gpu.measurements import READER
 from simsparse import load_machine, load_workload, simulate
 from simsparse.errors import InputError
 from simsparse.measurements import Measurement
-from simsparse.ops import Contraction, ContractionKind, StreamKind
+from simsparse.ops import Contraction, ContractionKind, StreamKind, Transfer
 from simsparse.predictions import workload_of
 from simsparse.readings import ModelReading
+from simsparse.transforms import apply_method
 
 CARD = "a100-sxm-80gb"
 DECODE = {"phase": "decode", "context": 64, "batch": 2}
@@ -129,3 +130,17 @@ def test_sliced_models_are_a_pipeline_over_their_cards() -> None:
 def test_a_power_cap_is_read_from_the_system() -> None:
     changes = read(system="vLLM dense bf16 at power cap 300 W", seq="").changes
     assert ("tdp_w", 300.0) in changes
+
+
+def test_offloaded_matrices_cross_the_link_once_a_step() -> None:
+    work = apply_method(load_workload("llama-3-8b", phase="decode", context=10, dtype="bf16"), "offload")
+    copies = [op for op in work.ops if isinstance(op, Transfer)]
+    matrices = 32 * (2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 14336 * 4096) + 128256 * 4096
+    assert sum(op.tensor.dense_bytes * op.count for op in copies) == 2 * matrices
+    result = simulate(work, CARD)
+    link = result.bound_seconds[result.prices.term_names.index("link")]
+    assert link / result.latency_s > 0.9
+    # Of the weights the card holds the embedding table and the norms.
+    assert result.footprint.weights_bytes == 2 * (128256 * 4096 + 65 * 4096)
+    with pytest.raises(InputError, match="argument of offload is '3', expected none"):
+        apply_method(work, "offload:3")

@@ -45,7 +45,7 @@ Methods = Annotated[
     typer.Option(
         "--method",
         metavar="NAME:ARGUMENT",
-        help="slice:0.25, drop:8, quantize:int4-g128, tp:2, pipeline:4 or an added one; repeatable, in order.",
+        help="slice:0.25, drop:8, quantize:int4-g128, tp:2, pipeline:4, offload or an added one; repeatable, in order.",
     ),
 ]
 Kernel = Annotated[str, typer.Option(help="best, or the kernel to take wherever it applies.")]

@@ -3,6 +3,7 @@ from .by_name import apply_method as apply_method
 from .by_name import methods as methods
 from .depth import drop_layers as drop_layers
 from .megatron import tensor_parallel as tensor_parallel
+from .offload import offload as offload
 from .patterns import put_patterns as put_patterns
 from .patterns import with_sparsity as with_sparsity
 from .quantization import quantize_weights as quantize_weights

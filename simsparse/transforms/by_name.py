@@ -1,4 +1,4 @@
-"""Methods by name: `slice:0.25`, `drop:8`, `quantize:int4-g128`, `tp:2`, `pipeline:4`, and whatever packages add."""
+"""Methods by name: `slice:0.25`, `drop:8`, `quantize:int4-g128`, `tp:2`, `pipeline:4`, `offload`, and added ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import MappingProxyType
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.transforms.depth import drop_layers
 from simsparse.transforms.megatron import tensor_parallel
+from simsparse.transforms.offload import offload
 from simsparse.transforms.quantization import quantize_weights
 from simsparse.transforms.slicing import slice_model
 from simsparse.transforms.stages import pipeline
@@ -22,7 +23,8 @@ def apply_method(workload: Workload, text: str) -> Workload:
     """Apply a method given as `NAME` or `NAME:ARGUMENT`.
 
     `slice:FRACTION`; `drop:COUNT`, `drop:FRACTION` or `drop:3,20-27`; `quantize:DTYPE` or `quantize:DTYPE@GLOB`;
-    `tp:DEVICES`; `pipeline:STAGES`; and methods of the entry-point group `simsparse.methods` or registered here.
+    `tp:DEVICES`; `pipeline:STAGES`; `offload`; and methods of the entry-point group `simsparse.methods` or registered
+    here.
 
     Raises
     ------
@@ -83,8 +85,21 @@ def _pipeline(workload: Workload, argument: str) -> Workload:
     return pipeline(workload, _devices("pipeline", argument))
 
 
+def _offload(workload: Workload, argument: str) -> Workload:
+    if argument:
+        raise InputError.expected("argument of offload", argument, "none")
+    return offload(workload)
+
+
 BUILT_IN: Mapping[str, Method] = MappingProxyType(
-    {"slice": _slice, "drop": _drop, "quantize": _quantize, "tp": _tp, "pipeline": _pipeline}
+    {
+        "slice": _slice,
+        "drop": _drop,
+        "quantize": _quantize,
+        "tp": _tp,
+        "pipeline": _pipeline,
+        "offload": _offload,
+    }
 )
 
 
