@@ -113,6 +113,7 @@ class Count(IntEnum):
     WRITE_WORDS = 21
     METADATA_MAX_BITS = 22  # of the fullest tile, payloads among them
     METADATA_MEAN_BITS = 23
+    FULL_TILE = 24  # words of a tile that is not clipped at an edge; `TILE` is the mean one
 
 
 class Total(IntEnum):
@@ -220,6 +221,7 @@ class Spec(NamedTuple):
     compute: Floats  # (5,) `ComputeColumn`
     output: int
     rounding: int
+    sizes: Floats  # (D,) extents of the problem
 
 
 class Asked(NamedTuple):
@@ -320,6 +322,12 @@ class Scratch(NamedTuple):
     ranks: Floats  # (R, 2, W) metadata and payload words of a tile
     rows: Floats  # (21, W) `Row`
     alone: Floats  # (L + 1, W) 1 where a level has no room to load its next tiles ahead
+    trips: Floats  # (n, W) mean trips of a loop; this and what follows only where edges are clipped
+    means: Floats  # (L + 1, D, W) mean extents
+    mean_step: Floats  # (n, W)
+    passes: Floats  # (n + 1, W) product of the mean trips outside a loop
+    used: Floats  # (L + 1, W) mean instances
+    stretch: Floats  # (L + 1, W) work of the busiest instance over that of the average one
 
 
 class Counts(NamedTuple):
@@ -328,5 +336,5 @@ class Counts(NamedTuple):
     counts: Floats  # (L, T, len(Count), W)
     metadata: Floats  # (L, T, R, 3, 3, 2, W) actual, gated, skipped; read, fill, update; metadata, payload
     metadata_max: Floats  # (L, T, R, 2, W) of the fullest tile
-    levels: Floats  # (L + 1, 2, W) cycles, slowdown
+    levels: Floats  # (L + 1, 3, W) cycles, slowdown, `Scratch.stretch`
     totals: Floats  # (len(Total), W)

@@ -110,7 +110,7 @@ def is_dense(places: Ints, actions: Ints) -> bool:
 @kernel
 def evaluate_many(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, kinds: Ints, rank_bits: Floats,
-    actions: Ints, compute: Floats, output: int, rounding: int,
+    actions: Ints, compute: Floats, output: int, rounding: int, sizes: Floats,
     keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
     loops: Ints, stored: Ints, splits: Floats, picks: Ints, room: Floats, available: Floats, mean: int,
     outcomes: Floats,
@@ -139,20 +139,20 @@ def evaluate_many(
     occupied = Count.OCCUPANCY_MEAN if mean != 0 else Count.OCCUPANCY_MAX
     bits = Count.METADATA_MEAN_BITS if mean != 0 else Count.METADATA_MAX_BITS
     if detail == Detail.DENSE:
-        occupied = Count.TILE
+        occupied = Count.FULL_TILE
     factors = np.ones((len(loops), lanes))
     (
         frame, extents, step, outside, instances, delivered, boxes, fibers, spans, belows, own, ends, per_tensor, notes,
-        rank_words, rows, alone,
+        rank_words, rows, alone, trips, means, mean_step, passes, used, stretch,
     ) = new_scratch(levels, n_tensors, axes.shape[2], ranks, len(loops), lanes)  # fmt: skip
     counts, metadata, metadata_max, by_level, totals = new_counts(levels, n_tensors, ranks, lanes)
     for first in range(0, picks.shape[1], lanes):
         decode(loops, splits, picks, first, factors)
         evaluate(
-            tensors, words, axes, odds, store, places, kinds, rank_bits, actions, compute, output, rounding,
+            tensors, words, axes, odds, store, places, kinds, rank_bits, actions, compute, output, rounding, sizes,
             keys, answers, missing, n_missing,
             frame, extents, step, outside, instances, delivered, boxes, fibers, spans, belows, own, ends, per_tensor,
-            notes, rank_words, rows, alone,
+            notes, rank_words, rows, alone, trips, means, mean_step, passes, used, stretch,
             counts, metadata, metadata_max, by_level, totals, loops, factors, stored, detail,
         )  # fmt: skip
         judge(

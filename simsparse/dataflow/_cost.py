@@ -18,6 +18,7 @@ from simsparse.dataflow._arrays import (
     Stored,
     Total,
 )
+from simsparse.dataflow._clip import cap, is_clipped, mean_trips, stretches
 from simsparse.dataflow._dense import dense_counts, survey
 from simsparse.dataflow._formats import compress
 from simsparse.dataflow._kernel import kernel
@@ -42,20 +43,26 @@ def metadata_bits(
 
 
 @kernel
-def dense_cost(store: Floats, level: int, first: int, busy: int, own: Floats) -> None:
-    """`storage_cost` of a tensor without metadata whose instances are always busy; `own` are its counts.
+def dense_cost(store: Floats, level: int, first: int, clipped: bool, own: Floats) -> None:
+    """`storage_cost` of a tensor without metadata; `own` are its counts.
 
-    The columns `first` and the two after it hold reads, fills and updates, `busy` the instances.
+    The columns `first` and the two after it hold reads, fills and updates. Instances are always busy, but for those
+    that lie wholly beyond a clipped edge.
     """
     block, charges = store[level, LevelColumn.BLOCK_WORDS], store[level, LevelColumn.CHARGES :]
     read_pj, fill_pj, update_pj = charges[0] / block, charges[1] / block, charges[2] / block
-    reads, fills, updates, instances = own[first], own[first + 1], own[first + 2], own[busy]
+    reads, fills, updates, instances = own[first], own[first + 1], own[first + 2], own[Count.INSTANCES_MEAN]
     energy, written = own[Count.ENERGY_PJ], own[Count.WRITE_WORDS]
     for w in range(len(energy)):
         energy[w] = (reads[w] * read_pj + fills[w] * fill_pj + updates[w] * update_pj) * instances[w]
     copy(reads, own[Count.READ_WORDS])
     for w in range(len(written)):
         written[w] = fills[w] + updates[w]
+    if clipped:
+        read, most = own[Count.READ_WORDS], own[Count.INSTANCES_MAX]
+        for w in range(len(written)):
+            read[w] *= instances[w] / most[w]
+            written[w] *= instances[w] / most[w]
 
 
 @kernel
@@ -184,8 +191,8 @@ def loads_alone(
 
 @kernel
 def wait(
-    store: Floats, stored: Ints, output: int, level: int, first: int, frame: Ints, rows: Floats, counts: Floats,
-    alone: Floats, totals: Floats,
+    store: Floats, stored: Ints, output: int, level: int, first: int, clipped: bool, stretch: Floats, frame: Ints,
+    rows: Floats, counts: Floats, alone: Floats, totals: Floats,
 ) -> None:  # fmt: skip
     """Cycles in which such a level is filled, at the pace of the levels that send the words and of its own.
 
@@ -203,9 +210,10 @@ def wait(
             arrived = 1.0
             if t == output and updates[w] > 0.0:
                 arrived = fills[w] / (fills[w] + updates[w] + counts[level, t, Count.GATED_UPDATES, w])
-            filled[w] += written[w] * arrived
+            filled[w] += written[w] * arrived * (stretch[level, w] if clipped else 1.0)
             if outer >= 0:
-                sent[w] += counts[outer, t, Count.READ_WORDS, w] / store[outer, LevelColumn.READ_RATE]
+                pace = store[outer, LevelColumn.READ_RATE]
+                sent[w] += counts[outer, t, Count.READ_WORDS, w] * (stretch[outer, w] if clipped else 1.0) / pace
     for w in range(len(filled)):
         waits[w] += max(sent[w], filled[w] / store[level, LevelColumn.WRITE_RATE]) if alone[level, w] > 0.0 else 0.0
 
@@ -213,15 +221,15 @@ def wait(
 @kernel
 def price(
     store: Floats, places: Ints, rank_bits: Floats, actions: Ints, output: int, stored: Ints, rounding: int,
-    detail: Detail, frame: Ints, rows: Floats, alone: Floats, counts: Floats, metadata: Floats, by_level: Floats,
-    totals: Floats,
+    detail: Detail, clipped: bool, stretch: Floats, frame: Ints, rows: Floats, alone: Floats, counts: Floats,
+    metadata: Floats, by_level: Floats, totals: Floats,
 ) -> None:  # fmt: skip
     """Energy of each level, cycles of each level, and what bounds the mapping."""
     levels, n_tensors = stored.shape
     states = 3 if len(actions) > 0 else 1
-    first, largest, busy = Count.ACTUAL_READS, Count.OCCUPANCY_MAX, Count.INSTANCES_MEAN
+    first, largest = Count.ACTUAL_READS, Count.OCCUPANCY_MAX
     if detail == Detail.DENSE:
-        first, largest, busy = Count.READS, Count.TILE, Count.INSTANCES_MAX
+        first, largest = Count.READS, Count.FULL_TILE
     energy, reads, writes = totals[Total.ENERGY_PJ], rows[Row.READS], rows[Row.WRITES]
     copy(totals[Total.COMPUTE_ENERGY_PJ], energy)
     copy(totals[Total.COMPUTE_CYCLES], totals[Total.CYCLES])
@@ -238,7 +246,7 @@ def price(
             outer, child = frame[level, FrameColumn.OUTER + t], frame[level, FrameColumn.OUTER + n_tensors + t]
             packed = outer >= 0 and places[outer, t, PlaceColumn.COMPRESSED] != 0
             if states == 1 and rounding == 0 and not packed and places[level, t, PlaceColumn.N_RANKS] == 0:
-                dense_cost(store, level, first, busy, counts[level, t])
+                dense_cost(store, level, first, clipped, counts[level, t])
             else:
                 storage_cost(
                     store, places, rank_bits, states, output, level, t, rounding, frame, rows, counts, metadata
@@ -253,13 +261,21 @@ def price(
             for w in range(len(energy)):
                 reads[w] += read[w] if alone[child, w] == 0.0 else 0.0
                 writes[w] += write[w] if alone[level, w] == 0.0 else 0.0
+        if detail == Detail.ALL:
+            fill(1.0, by_level[level, 2])
+        if clipped:
+            times(stretch[level], reads)
+            times(stretch[level], writes)
+            copy(stretch[level], by_level[level, 2])
         throttle(store, level, rounding, detail, rows, by_level, totals)
     used, actual, cycles = totals[Total.UTILISATION], totals[Total.ACTUAL], totals[Total.CYCLES]
     instances, waited = totals[Total.INSTANCES_MAX], totals[Total.WAIT_CYCLES]
     if waits:
         fill(0.0, waited)
         for level in range(1, levels):
-            wait(store, stored, output, level, first, frame, rows, counts, alone, totals)
+            wait(
+                store, stored, output, level, first, clipped, stretch, frame, rows, counts, alone, totals
+            )  # fmt: skip
         add(waited, cycles)
     if detail == Detail.ALL:
         for w in range(len(used)):
@@ -270,11 +286,12 @@ def price(
 @kernel
 def evaluate(
     tensors: Ints, words: Floats, axes: Ints, odds: Floats, store: Floats, places: Ints, kinds: Ints, rank_bits: Floats,
-    actions: Ints, compute: Floats, output: int, rounding: int,
+    actions: Ints, compute: Floats, output: int, rounding: int, sizes: Floats,
     keys: Ints, answers: Floats, missing: Ints, n_missing: Ints,
     frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats, boxes: Floats,
     fibers: Floats, spans: Floats, belows: Floats, own: Ints, ends: Ints, per_tensor: Floats, notes: Ints,
-    ranks: Floats, rows: Floats, alone: Floats,
+    ranks: Floats, rows: Floats, alone: Floats, trips: Floats, means: Floats, mean_step: Floats, passes: Floats,
+    used: Floats, stretch: Floats,
     counts: Floats, metadata: Floats, metadata_max: Floats, by_level: Floats, totals: Floats,
     loops: Ints, factors: Floats, stored: Ints, detail: Detail,
 ) -> None:  # fmt: skip
@@ -283,9 +300,17 @@ def evaluate(
     How much of it, `detail` says: see `Detail`.
     """
     survey(loops, factors, stored, frame, extents, step, outside, instances)
+    clipped = is_clipped(sizes, extents[0])
+    if clipped:
+        mean_trips(loops, factors, sizes, step, trips)
+        cap(sizes, extents)
+        survey(loops, trips, stored, frame, means, mean_step, passes, used)
+        stretches(loops, factors, sizes, frame, step, instances, used, stretch)
+    else:
+        trips, means, passes, used = factors, extents, outside, instances
     dense_counts(
-        tensors, words, axes, output, loops, factors, stored, rounding, detail, frame, extents, step, outside,
-        instances, delivered, boxes, rows, counts,
+        tensors, words, axes, output, loops, factors, trips, stored, rounding, detail, frame, extents, means, step,
+        passes, instances, used, delivered, boxes, rows, counts,
     )  # fmt: skip
     if detail != Detail.DENSE:
         compress(
@@ -294,7 +319,7 @@ def evaluate(
             ranks, rows, counts, metadata, metadata_max,
         )  # fmt: skip
     copy(instances[len(stored)], totals[Total.INSTANCES_MAX])
-    copy(instances[len(stored)], totals[Total.INSTANCES_MEAN])
+    copy(used[len(stored)], totals[Total.INSTANCES_MEAN])
     notes[Note.PACKED] = 0
     if len(actions) > 0:
         gate_and_skip(
@@ -311,9 +336,11 @@ def evaluate(
         )  # fmt: skip
     compute_counts(
         tensors, words, axes, odds, store, places, actions, compute, keys, answers, missing, n_missing, output, loops,
-        factors, stored, rounding, frame, outside, instances, boxes, per_tensor, notes, rows, totals,
+        factors, stored, rounding, frame, passes, used, boxes, per_tensor, notes, rows, totals,
     )  # fmt: skip
+    if clipped:
+        times(stretch[len(stored)], totals[Total.COMPUTE_CYCLES])
     price(
-        store, places, rank_bits, actions, output, stored, rounding, detail, frame, rows, alone, counts, metadata,
-        by_level, totals,
+        store, places, rank_bits, actions, output, stored, rounding, detail, clipped, stretch, frame, rows, alone,
+        counts, metadata, by_level, totals,
     )  # fmt: skip

@@ -191,8 +191,8 @@ def distinct_on_axis(
 
 @kernel
 def times_distinct(
-    tensors: Ints, axes: Ints, t: int, level: int, child: int, loops: Ints, factors: Floats, frame: Ints, step: Floats,
-    out: Floats,
+    tensors: Ints, axes: Ints, t: int, level: int, child: int, loops: Ints, factors: Floats, trips: Floats, frame: Ints,
+    step: Floats, out: Floats,
 ) -> None:  # fmt: skip
     """Multiply by the distinct child tiles over the spatial loops from `level` on; equal ones are multicast."""
     for inner in range(level, child):
@@ -200,11 +200,15 @@ def times_distinct(
         if tensors[t, TensorColumn.SIMPLE] != 0:
             for i in range(first, last):
                 if tensors[t, TensorColumn.RELEVANT] >> loops[i, LoopColumn.DIM] & 1:
-                    times(factors[i], out)
+                    times(trips[i], out)
         elif first < last:
             for axis in range(tensors[t, TensorColumn.N_AXES]):
                 for w in range(len(out)):
                     out[w] *= distinct_on_axis(axes, t, axis, loops, factors, first, last, step, w)
+            for i in range(first, last):
+                if tensors[t, TensorColumn.RELEVANT] >> loops[i, LoopColumn.DIM] & 1:
+                    for w in range(len(out)):
+                        out[w] *= trips[i, w] / factors[i, w]
 
 
 @kernel
@@ -234,9 +238,9 @@ def partitions(
 
 @kernel
 def dense_counts(
-    tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, factors: Floats, stored: Ints, rounding: int,
-    detail: Detail, frame: Ints, extents: Floats, step: Floats, outside: Floats, instances: Floats, delivered: Floats,
-    boxes: Floats, rows: Floats, counts: Floats,
+    tensors: Ints, words: Floats, axes: Ints, output: int, loops: Ints, factors: Floats, trips: Floats, stored: Ints,
+    rounding: int, detail: Detail, frame: Ints, extents: Floats, means: Floats, step: Floats, outside: Floats,
+    instances: Floats, used: Floats, delivered: Floats, boxes: Floats, rows: Floats, counts: Floats,
 ) -> None:  # fmt: skip
     """Tile, partition, instances, reads, fills, updates of every tensor at every level.
 
@@ -245,11 +249,11 @@ def dense_counts(
     levels, n_tensors = stored.shape
     for t in range(n_tensors):
         for level in range(levels):
-            volume(tensors, axes, t, extents[level], counts[level, t, Count.TILE])
+            volume(tensors, axes, t, extents[level], counts[level, t, Count.FULL_TILE])
+            volume(tensors, axes, t, means[level], counts[level, t, Count.TILE])
         if t == output or detail == Detail.ALL:
             partitions(
-                tensors, words, axes, t, loops, factors, rounding, frame, extents, boxes[Box.BOX], rows[Row.VOLUME],
-                counts,
+                tensors, words, axes, t, loops, trips, rounding, frame, means, boxes[Box.BOX], rows[Row.VOLUME], counts,
             )  # fmt: skip
         for level in range(levels - 1, -1, -1):
             tile, updates, fills = (
@@ -259,10 +263,11 @@ def dense_counts(
             )
             reads, reductions = counts[level, t, Count.READS], counts[level, t, Count.REDUCTIONS]
             copy(instances[level], counts[level, t, Count.INSTANCES_MAX])
+            copy(used[level], counts[level, t, Count.INSTANCES_MEAN])
             if stored[level, t] == 0:
                 continue
             delivery(
-                tensors, axes, t, loops, factors, frame[level, FrameColumn.START], tile, extents[level], step, outside,
+                tensors, axes, t, loops, trips, frame[level, FrameColumn.START], tile, means[level], step, outside,
                 boxes[Box.SHIFT], delivered[level, t],
             )  # fmt: skip
             if frame[level, FrameColumn.OUTER + t] >= 0:
@@ -270,7 +275,7 @@ def dense_counts(
             child = frame[level, FrameColumn.OUTER + n_tensors + t]
             moved = updates if t == output else reads
             copy(outside[len(loops)] if child == levels else delivered[child, t], moved)
-            times_distinct(tensors, axes, t, level, child, loops, factors, frame, step, moved)
+            times_distinct(tensors, axes, t, level, child, loops, factors, trips, frame, step, moved)
             if stored[level, t] == Stored.STREAMED:
                 copy(moved, fills)  # what passes is held by nobody
             if t == output:

@@ -101,7 +101,7 @@ def most_metadata(
     n_ranks, inner_first = places[level, t, PlaceColumn.N_RANKS], places[level, t, PlaceColumn.INNER_FIRST] != 0
     kind = tensors[t, TensorColumn.DENSITY_KIND]
     above, span, below, innermost = rows[Row.ABOVE], rows[Row.SPAN_EMPTY], rows[Row.BELOW_EMPTY], rows[Row.INNERMOST]
-    tile, most = counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MAX]
+    tile, most = counts[level, t, Count.FULL_TILE], counts[level, t, Count.OCCUPANCY_MAX]
     fill(1.0, above)
     fill(-1.0, innermost)
     for r in range(n_ranks - 1, -1, -1):
@@ -223,8 +223,7 @@ def compress(
             if len(actions) > 0:
                 for column in range(Count.GATED_READS, Count.SKIPPED_UPDATES + 1):
                     fill(0.0, counts[level, t, column])
-            copy(counts[level, t, Count.INSTANCES_MAX], counts[level, t, Count.INSTANCES_MEAN])
-            copy(counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MAX])
+            copy(counts[level, t, Count.FULL_TILE], counts[level, t, Count.OCCUPANCY_MAX])
             copy(counts[level, t, Count.TILE], counts[level, t, Count.OCCUPANCY_MEAN])
             for access in range(3):
                 copy(counts[level, t, Count.READS + access], counts[level, t, Count.ACTUAL_READS + access])

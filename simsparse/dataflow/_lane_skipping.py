@@ -176,7 +176,7 @@ def skip_positions(
                 pack(
                     tensors[x, TensorColumn.RELEVANT], keys, answers, missing, n_missing, loops, factors, level, x,
                     sent, words[x, WordColumn.DENSITY], rounding, frame, extents[level], rounds[x], counts[level, x,
-                    Count.TILE], totals[Total.INSTANCES_MEAN],
+                    Count.FULL_TILE], totals[Total.INSTANCES_MEAN],
                 )  # fmt: skip
         for w in range(len(packed)):
             packed[w] |= here

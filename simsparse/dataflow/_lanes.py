@@ -85,7 +85,7 @@ def new_counts(levels: int, tensors: int, ranks: int, lanes: int) -> Counts:
         np.zeros((levels, tensors, N_COUNTS, lanes)),
         np.zeros((levels, tensors, ranks, 3, 3, 2, lanes)),
         np.zeros((levels, tensors, ranks, 2, lanes)),
-        np.zeros((levels + 1, 2, lanes)),
+        np.ones((levels + 1, 3, lanes)),
         np.zeros((N_TOTALS, lanes)),
     )
 
@@ -111,4 +111,10 @@ def new_scratch(levels: int, tensors: int, dims: int, ranks: int, loops: int, la
         np.zeros((ranks, 2, lanes)),
         np.zeros((N_ROWS, lanes)),
         np.zeros((levels + 1, lanes)),
+        np.ones((loops, lanes)),
+        np.ones((levels + 1, dims, lanes)),
+        np.ones((loops, lanes)),
+        np.ones((loops + 1, lanes)),
+        np.ones((levels + 1, lanes)),
+        np.ones((levels + 1, lanes)),
     )

@@ -73,7 +73,7 @@ def inherit(
         fibers[level, t, lower - 1, w] *= fibers[child, t, r, w]
     if lower == 0:
         lower = 1
-        fibers[level, t, 0, w] = counts[child, t, Count.TILE, w]
+        fibers[level, t, 0, w] = counts[child, t, Count.FULL_TILE, w]
         for d in range(dims):
             spans[level, t, 0, d, w] = extents[child, d, w]
             belows[level, t, 0, d, w] = 1.0
@@ -100,14 +100,14 @@ def fiber_tree(
     child_ranks = places[child, t, PlaceColumn.N_RANKS] if child < levels else 0
     if ranks == 1 and child_ranks <= 1 and tensors[t, TensorColumn.SIMPLE] != 0:
         # One rank holds the whole tile, whatever its loops.
-        copy(counts[level, t, Count.TILE], fibers[level, t, 0])
+        copy(counts[level, t, Count.FULL_TILE], fibers[level, t, 0])
         copy_box(extents[level], spans[level, t, 0])
         fill_box(1.0, belows[level, t, 0])
         return
     first, fiber, span, below = frame[level, FrameColumn.START], fibers[level, t], spans[level, t], belows[level, t]
     for w in range(lanes):
         lower, end = 0, len(loops)
-        inherits = handed_on and counts[child, t, Count.TILE, w] > 1.0
+        inherits = handed_on and counts[child, t, Count.FULL_TILE, w] > 1.0
         if inherits:
             end = frame[child, FrameColumn.START]
             lower = inherit(level, t, child, ranks, child_ranks, w, extents, fibers, spans, belows, counts)

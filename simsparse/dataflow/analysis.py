@@ -108,7 +108,7 @@ class Analysis:
 
     @property
     def problem(self) -> Problem:
-        """What is computed, padding included."""
+        """What is computed."""
         return self.prepared.problem
 
     @property
@@ -163,6 +163,10 @@ class Analysis:
         """Cycles that a level needs for what it moves, at least those of the compute."""
         return float(self.result.levels[self._at(level), 0])
 
+    def stretch(self, level: str) -> float:
+        """Words of the busiest instance of a level over those of the average one; 1 where no edge is clipped."""
+        return float(self.result.levels[self._at(level), 2])
+
     def energies_j(self) -> dict[str, float]:
         """Energy of each level and of the compute; they add up to `energy_j`."""
         parts = {
@@ -209,6 +213,14 @@ def analyze(
 ) -> Analysis:
     """Count accesses, cycles and energy of a mapping.
 
+    Where factors multiply to more than an extent, edges are clipped: what lies beyond is neither moved nor computed.
+    Counts of words are those of the mean instance, exact in total over all instances, with these limits: a tile that
+    stays is held by as many instances as are busy on average; sliding windows are taken to overlap as in the middle;
+    shares of zeros and metadata are those of full tiles; worst cases and `INSTANCES_MAX` are those of the unclipped
+    nest. Cycles follow the busiest instance. Its words are taken to go with its operations: exact for what goes to the
+    compute, an upper bound where tiles do not shrink along with the work (`stretch`). Only problems with a real mask
+    are padded with zeros instead, moved and computed as data is.
+
     Parameters
     ----------
     rounding : {"exact", "sparseloop"} or Rounding
@@ -222,7 +234,7 @@ def analyze(
     mode = rounding if isinstance(rounding, Rounding) else _rounding(rounding)
     mapping.check(problem, architecture)
     if mapping.imperfect:
-        problem = problem.padded({dim: mapping.extent(dim) for dim in problem.dim_names})
+        problem = problem.covered({dim: mapping.extent(dim) for dim in problem.dim_names})
     prepared = prepare(problem, architecture, mode)
     analysis = Analysis(mapping, prepared, prepared.run(*mapping.arrays(problem)))
     _check_instances(analysis)

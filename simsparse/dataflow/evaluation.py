@@ -134,10 +134,10 @@ class Evaluation:
         return outcomes
 
     def _ready(self, extents: tuple[int, ...]) -> Prepared:
-        """The arrays of the problem, padded."""
+        """The arrays of the problem under loops that cover these extents."""
         if extents not in self._prepared:
             grown = dict(zip(self.problem.dim_names, extents, strict=True))
-            problem = self.problem if grown == dict(self.problem.dims) else self.problem.padded(grown)
+            problem = self.problem if grown == dict(self.problem.dims) else self.problem.covered(grown)
             self._prepared[extents] = prepare(problem, self.architecture)
         return self._prepared[extents]
 

@@ -40,7 +40,8 @@ class Explanation:
 
 
 _NAMES = {
-    Count.TILE: "words of a tile", Count.PARTITION: "words of the part of an instance",
+    Count.TILE: "words of a tile", Count.FULL_TILE: "words of a full tile",
+    Count.PARTITION: "words of the part of an instance",
     Count.OCCUPANCY_MAX: "words stored at most", Count.OCCUPANCY_MEAN: "words stored in the mean",
     Count.INSTANCES_MAX: "instances", Count.INSTANCES_MEAN: "busy instances in the mean",
     Count.READ_WORDS: "words read per instance", Count.WRITE_WORDS: "words written per instance",
@@ -76,8 +77,9 @@ def explain(analysis: Analysis, level: str, tensor: str, count: Count) -> Explan
     if count in (Count.INSTANCES_MAX, Count.INSTANCES_MEAN):
         steps = _instances(analysis, at)
         note = "left where lanes over zeros are not there" if count is Count.INSTANCES_MAX else "busy on average"
-    elif count in (Count.TILE, Count.OCCUPANCY_MAX, Count.OCCUPANCY_MEAN):
-        steps = _tile(analysis, at, tensor)
+    elif count in (Count.TILE, Count.FULL_TILE, Count.OCCUPANCY_MAX, Count.OCCUPANCY_MEAN):
+        dense = Count.FULL_TILE if count in (Count.FULL_TILE, Count.OCCUPANCY_MAX) else Count.TILE
+        steps = _clipped(analysis, _tile(analysis, at, tensor), analysis.count(level, tensor, dense))
         note = "stored of the fullest tile" if count is Count.OCCUPANCY_MAX else "stored of a mean tile that is sent"
     elif count in (Count.METADATA_MAX_BITS, Count.METADATA_MEAN_BITS):
         steps = _tile(analysis, at, tensor)
@@ -120,6 +122,13 @@ def _tile(analysis: Analysis, level: int, tensor: str) -> list[Step]:
     return steps
 
 
+def _clipped(analysis: Analysis, steps: list[Step], value: float) -> list[Step]:
+    """The steps of full loops, and what clipped edges leave of their product."""
+    left = value / float(np.prod([step.factor for step in steps]))
+    clipped = analysis.mapping.imperfect and abs(left - 1.0) > 1e-12
+    return [*steps, Step("left inside of clipped edges", left)] if clipped else steps
+
+
 def _instances(analysis: Analysis, level: int) -> list[Step]:
     """Loops over space outside of a level."""
     names = analysis.architecture.level_names
@@ -134,11 +143,14 @@ def _accesses(analysis: Analysis, at: int, tensor: str, dense: Count) -> list[St
         return [Step("nothing moves", 0.0)]
     levels = analysis.mapping.levels
     if dense is Count.FILLS and tensor in levels[at].keep:
-        return _deliveries(analysis, tensor, at)
+        return _clipped(analysis, _deliveries(analysis, tensor, at), algorithmic)
     child = next((place for place in range(at + 1, len(levels)) if tensor in levels[place].keep), len(levels))
-    steps = [*_deliveries(analysis, tensor, child), *_fan_out(analysis, tensor, at, child)]
-    if dense is Count.READS and tensor == analysis.problem.output:
-        moved = float(np.prod([step.factor for step in steps]))
+    returned = dense is Count.READS and tensor == analysis.problem.output
+    moved = analysis.count(analysis.architecture.level_names[at], tensor, Count.UPDATES if returned else dense)
+    steps = _clipped(
+        analysis, [*_deliveries(analysis, tensor, child), *_fan_out(analysis, tensor, at, child)], moved
+    )  # fmt: skip
+    if returned:
         steps.append(Step("the first write of a word needs no read", algorithmic / moved))
     return steps
 
@@ -194,8 +206,8 @@ def _fan_out(analysis: Analysis, tensor: str, level: int, child: int) -> list[St
             continue
         distinct = np.ones(1)
         times_distinct(
-            prepared.spec.tensors, prepared.spec.axes, t, inner, inner + 1, loops, factors, scratch.frame, scratch.step,
-            distinct,
+            prepared.spec.tensors, prepared.spec.axes, t, inner, inner + 1, loops, factors, factors, scratch.frame,
+            scratch.step, distinct,
         )  # fmt: skip
         tiles = float(distinct[0])
         what = " and ".join(str(loop) for loop in spread)

@@ -62,7 +62,7 @@ class Mapping:
     ----------
     levels : tuple of LevelMapping
     imperfect : bool
-        Factors may multiply to more than a bound: what lies beyond it is padding, moved and computed as data is.
+        Factors may multiply to more than a bound; edges are clipped there. See `analyze`.
     """
 
     levels: tuple[LevelMapping, ...]

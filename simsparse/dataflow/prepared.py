@@ -99,6 +99,7 @@ def prepare(problem: Problem, architecture: Architecture, rounding: Rounding = R
     spec = Spec(
         tensors, words, _axes(problem), odds, _level_array(architecture), places, kinds, rank_bits,
         _actions(problem, architecture), compute, problem.names.index(problem.output), int(rounding),
+        np.array([extent for _, extent in problem.dims] + [1] * (problem.width - len(problem.dims)), np.float64),
     )  # fmt: skip
     return Prepared(problem, architecture, rounding, spec, answers)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from simsparse.dataflow._arrays import DensityKind
 from simsparse.dataflow.density import DENSE, Density, of_pattern
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.ops import Axis, Contraction
@@ -140,6 +141,11 @@ class Problem:
         return plain.with_densities(
             {name: of_pattern(tensor.pattern, plain.shape(name)) for name, tensor, _ in parts if name != "C"}
         )
+
+    def covered(self, extents: Mapping[str, int]) -> Problem:
+        """What loops over larger extents work on: the problem itself, as edges are clipped; padded with a real mask."""
+        masked = any(tensor.density.kind is DensityKind.ASKED for tensor in self.tensors)
+        return self.padded(extents) if masked else self
 
     def padded(self, extents: Mapping[str, int]) -> Problem:
         """The same problem with larger extents; the padding is zero, and stored as zeros of the tensor are."""
