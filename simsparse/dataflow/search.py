@@ -87,7 +87,7 @@ def map(
     objective : Objective
     constraints : Constraints
     budget : int
-        Mappings to evaluate where the space holds more.
+        Mappings to evaluate where the space holds more; dataflows get equal shares.
     seed : int
         Of the random part.
     cores : int
