@@ -237,8 +237,9 @@ class GeneratedSpmm(NonzeroSpmm):
         mapped = super().map(problem)
         if not self.chip.in_framework:
             rows = gemm_rows(problem, self.chip)
-            values = rows.batch * rows.n * (rows.k + rows.m)
-            mapped[:, MapColumn.INDEX_CYCLES] += values * self.chip.constants.reorder_cycles.value
+            # Before and after the product, shared evenly whatever the nonzeros.
+            values = rows.batch * rows.n * (rows.k + rows.m) / self.chip.threads
+            mapped[:, MapColumn.OVERHEAD_CYCLES] += values * self.chip.constants.reorder_cycles.value
         return mapped
 
     def refusals(self, problem: Floats) -> Iterator[Refusal]:
