@@ -6,23 +6,23 @@ from typing import Annotated
 
 import typer
 
-from simsparse.commands.options import FormatOption, Output
-from simsparse.commands.output import Report, emit, working
+from simsparse.commands.options import Batch, FormatOption, Output, Plot, Plugin, Seq, load_plugins
+from simsparse.commands.output import Report, check_picture, emit, working
 from simsparse.errors import InputError
 
-REPORTS = {"sat": "sat-vcu1525"}
+TRAINERS = {"sat": "sat-vcu1525"}
 
 
 def report(
     design: Annotated[str, typer.Argument(metavar="DESIGN", help="Whose published figures are compared: sat.")],
-    on: Annotated[str, typer.Option("--on", metavar="MACHINE", help="Machine of the family.")] = REPORTS["sat"],
+    on: Annotated[str, typer.Option("--on", metavar="MACHINE", help="Machine of the family.")] = TRAINERS["sat"],
     sparsity: Annotated[str, typer.Option("--sparsity", metavar="N:M", help="N:M of the weights.")] = "2:8",
     form: FormatOption = None,
     output: Output = None,
 ) -> None:
     """A published design beside its model: speedups, ablations, sensitivities, rivals, resources."""
-    if design not in REPORTS:
-        raise InputError.expected("DESIGN", design, f"one of {', '.join(REPORTS)}")
+    if design not in TRAINERS:
+        raise InputError.expected("DESIGN", design, f"one of {', '.join(TRAINERS)}")
     from accel_models.fpga import report as sat
     from simsparse.render import FittedTable
     from simsparse.result import dumps
@@ -48,3 +48,66 @@ def report(
         return made
 
     emit(Report(as_text, lambda: dumps(sat.as_data(found)), lambda: columns), form, output)
+
+
+def design(
+    family: Annotated[str, typer.Argument(metavar="DESIGN", help="What is designed: sat.")],
+    workload: Annotated[str, typer.Option("--workload", metavar="WORKLOAD", help="What it is designed for.")],
+    on: Annotated[str, typer.Option("--on", metavar="MACHINE", help="Whose card it is.")] = TRAINERS["sat"],
+    phase: Annotated[str, typer.Option(help="train, or prefill, decode, encode at inference.")] = "train",
+    batch: Batch = 1,
+    seq: Seq = None,
+    scheme: Annotated[str, typer.Option(metavar="NAME", help="Which products of a training step are N:M.")] = "bdwp",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="AXIS=A,B,C", help="Values of a field, or of sparsity; repeatable."),
+    ] = None,
+    budgets: Annotated[
+        list[str] | None, typer.Option("--budget", metavar="COLUMN<=NUMBER", help="A limit on a column; repeatable.")
+    ] = None,
+    minimise: Annotated[str, typer.Option(help="time, energy or edp: what the best has least of.")] = "time",
+    jobs: Annotated[int, typer.Option(help="Threads.")] = 2,
+    out: Annotated[str | None, typer.Option(metavar="FILE.parquet", help="Write all designs there.")] = None,
+    plot: Plot = None,
+    form: FormatOption = None,
+    output: Output = None,
+    plugin: Plugin = None,
+) -> None:
+    """Designs of a training accelerator that fit a card: those that no other beats, and the best within a budget.
+
+    Array, N:M, lanes, buffers, memory channels and clock are swept. A design is on the front if no other within the
+    budget needs less of one of time, energy and the card, and no more of the others.
+
+    \b
+    simsparse design sat --workload resnet-18 --batch 128 --on sat-vcu1525 --budget 'dsp<=4000' --minimise edp
+    """
+    if family not in TRAINERS:
+        raise InputError.expected("DESIGN", family, f"one of {', '.join(TRAINERS)}")
+    check_picture(plot)
+    load_plugins(plugin)
+    from accel_models.fpga import design_report as reports
+    from accel_models.fpga.design import sweep_designs
+    from accel_models.fpga.design_options import read_axes, read_minimise, read_scheme
+    from simsparse.result import dumps
+    from simsparse.sweep_progress import progress_bar
+
+    axes, patterns = read_axes(changes)
+    wanted, how = read_minimise(minimise), read_scheme(scheme)
+    with progress_bar() as watch:
+        found = sweep_designs(
+            workload, on=on, phase=phase, batch=batch, seq=seq, axes=axes, patterns=patterns, scheme=how, jobs=jobs,
+            progress=watch,
+        )  # fmt: skip
+    choice = found.choose(budgets or (), wanted)
+    if out is not None:
+        reports.write_parquet(found, out)
+    emit(
+        Report(
+            lambda: reports.table(found, choice),
+            lambda: dumps(reports.as_data(found, choice)),
+            lambda: found.table(choice.front),
+        ),
+        form,
+        output,
+        {plot: reports.picture(found, choice)} if plot is not None else {},
+    )

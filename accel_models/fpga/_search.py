@@ -195,7 +195,7 @@ def search(hw: Floats, p: Floats, out: Floats) -> None:
     fill(hw, p, best, out)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def search_all(hardware: Floats, products: Floats, out: Floats) -> None:
     """Write the best mapping of each product, all on one machine or each on its own."""
     for row in range(len(products)):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from accel_models.fpga.spec import Dataflow, Fabric, NotNegative, Positive, SatSpec
+from accel_models.fpga.spec import Changes, Dataflow, Fabric, NotNegative, Positive, SatSpec, figures
 from simsparse.errors import InputError, UnsupportedError
+from simsparse.plan import Floats
 from simsparse.specs import Figure, Spec, checked, read_toml
 
 COSTS = Path(__file__).parent / "constants" / "fabrics.toml"
 WIDEST_BYTES = 8.0  # fp64 sums
+BUFFERS = ("weight_buffer_bytes", "activation_buffer_bytes", "output_buffer_bytes")
 
 
 class PartCost(BaseModel):
@@ -71,39 +74,39 @@ def needed(spec: SatSpec) -> Resources:
 
     Buffers fill block RAM first, then UltraRAM, whole buffers where they fit.
     """
-    costs = fabric_figures(spec.fabric.value)
-    elements = spec.array_rows.value * spec.array_cols.value
+    return Resources(*needed_by(spec, {})[0].tolist())
+
+
+def needed_by(spec: SatSpec, changes: Changes) -> Floats:
+    """What each of many designs takes, (n, 5) in the order of `Resources`; they differ from `spec` in some fields."""
+    figure, costs = figures(spec, changes), fabric_figures(spec.fabric.value)
+    elements = figure("array_rows") * figure("array_cols")
     copies = 2 if spec.double_buffering.value else 1
-    interleaved = spec.mac_pipeline_depth.value if spec.interleave.value else 1
+    interleaved = figure("mac_pipeline_depth") if spec.interleave.value else 1
     # Outputs that stay need one weight at a time; weights that stay need as many registers as M.
-    registers = 1 if spec.dataflow.value is Dataflow.OUTPUT_STATIONARY else spec.nm_max_m.value
+    registers = 1 if spec.dataflow.value is Dataflow.OUTPUT_STATIONARY else figure("nm_max_m")
     parts = (
         (costs.element, elements), (costs.weight_register, elements * registers * copies),
-        (costs.selector_input, elements * spec.nm_max_m.value), (costs.accumulator, elements * interleaved * copies),
-        (costs.reduction_lane, spec.reduction_lanes.value), (costs.update_lane, spec.update_lanes.value),
+        (costs.selector_input, elements * figure("nm_max_m")), (costs.accumulator, elements * interleaved * copies),
+        (costs.reduction_lane, figure("reduction_lanes")), (costs.update_lane, figure("update_lanes")),
         # Below each column an adder sums up passes.
-        (costs.vector_op, spec.vector_ops_per_cycle.value + spec.array_cols.value),
+        (costs.vector_op, figure("vector_ops_per_cycle") + figure("array_cols")),
     )  # fmt: skip
-    bram, uram = _memory_blocks(spec, costs)
-    return Resources(
-        dsp=sum(part.dsp.value * count for part, count in parts),
-        lut=spec.shell_lut.value + sum(part.lut.value * count for part, count in parts),
-        ff=spec.shell_ff.value + sum(part.ff.value * count for part, count in parts),
-        bram=bram,
-        uram=uram,
+    bram, uram = _memory_blocks(spec, costs, [figure(name) for name in BUFFERS])
+    dsp, lut, ff = (
+        sum((getattr(part, name).value * count for part, count in parts), np.zeros(1)) for name in ("dsp", "lut", "ff")
     )
+    return np.stack(np.broadcast_arrays(dsp, spec.shell_lut.value + lut, spec.shell_ff.value + ff, bram, uram), axis=1)
 
 
-def _memory_blocks(spec: SatSpec, costs: FabricCosts) -> tuple[float, float]:
-    bram, uram = float(spec.shell_bram.value), 0.0
-    for buffer in sorted(
-        (spec.weight_buffer_bytes.value, spec.activation_buffer_bytes.value, spec.output_buffer_bytes.value)
-    ):
-        blocks = math.ceil(buffer / costs.bram_bytes.value)
-        if bram + blocks <= spec.bram.value or not spec.uram.value:
-            bram += blocks
-        else:
-            uram += math.ceil(buffer / costs.uram_bytes.value)
+def _memory_blocks(spec: SatSpec, costs: FabricCosts, buffers: Sequence[Floats]) -> tuple[Floats, Floats]:
+    smallest_first = np.sort(np.stack(np.broadcast_arrays(*buffers)), axis=0)
+    bram, uram = np.full(smallest_first.shape[1], float(spec.shell_bram.value)), np.zeros(smallest_first.shape[1])
+    for buffer in smallest_first:
+        blocks = np.ceil(buffer / costs.bram_bytes.value)
+        in_bram = (bram + blocks <= spec.bram.value) | (not spec.uram.value)
+        bram = bram + np.where(in_bram, blocks, 0.0)
+        uram = uram + np.where(in_bram, 0.0, np.ceil(buffer / costs.uram_bytes.value))
     return bram, uram
 
 
@@ -137,18 +140,18 @@ def check_buffers(spec: SatSpec) -> None:
     ------
     InputError
     """
-    rows, cols = spec.array_rows.value, spec.array_cols.value
-    m, depth = spec.nm_max_m.value, spec.mac_pipeline_depth.value
-    outputs, tokens = (rows, cols * depth) if spec.dataflow.value is Dataflow.OUTPUT_STATIONARY else (cols, depth)
-    copies = 2 if spec.double_buffering.value else 1
-    values = {
-        "weight_buffer_bytes": outputs * rows * m,
-        "activation_buffer_bytes": rows * m * tokens,
-        "output_buffer_bytes": outputs * tokens,
-    }
-    for field, count in values.items():
-        given, least = getattr(spec, field).value, count * WIDEST_BYTES * copies
+    for field, needs in zip(BUFFERS, least_buffers(spec, {}), strict=True):
+        given, least = getattr(spec, field).value, float(needs[0])
         if given < least:
             raise InputError.expected(
                 f"{field} of machine {spec.name!r}", given, f"at least {least:.0f} bytes, to hold a tile"
             )
+
+
+def least_buffers(spec: SatSpec, changes: Changes) -> tuple[Floats, Floats, Floats]:
+    """Bytes of `BUFFERS` that hold the smallest tile, for each of many designs."""
+    figure = figures(spec, changes)
+    rows, cols, m, depth = (figure(name) for name in ("array_rows", "array_cols", "nm_max_m", "mac_pipeline_depth"))
+    outputs, tokens = (rows, cols * depth) if spec.dataflow.value is Dataflow.OUTPUT_STATIONARY else (cols, depth)
+    tile_bytes = WIDEST_BYTES * (2 if spec.double_buffering.value else 1)
+    return outputs * rows * m * tile_bytes, rows * m * tokens * tile_bytes, outputs * tokens * tile_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
@@ -17,6 +18,8 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
+# Fields of a spec and what many designs have there, (n,) each.
+Changes = Mapping[str, Floats]
 SUM_BITS = 32
 BLOCK_BYTES = 4096.0  # buffers are made of block RAMs of this size
 
@@ -131,29 +134,48 @@ class Hardware(IntEnum):
     SEARCHED = 24  # 1 with offline scheduling
 
 
-def hardware_row(spec: SatSpec) -> Floats:
-    """The numbers of a spec in the order of `Hardware`, shape (1, len(Hardware))."""
-    clock, peak = spec.clock_hz.value, spec.dram_peak_bytes_per_s
-    energy, node = energy_table(), spec.process_nm.value
+def figures(spec: SatSpec, changes: Changes) -> Callable[[str], Floats]:
+    """The figures of many designs by field: those that change, (n,) each, and the spec's own, (1,)."""
+
+    def figure(field: str) -> Floats:
+        changed = changes.get(field)
+        return np.array([float(getattr(spec, field).value)]) if changed is None else changed
+
+    return figure
+
+
+def hardware_rows(spec: SatSpec, changes: Changes) -> Floats:
+    """The numbers of designs that differ from a spec in some fields, in the order of `Hardware`, (n, len(Hardware))."""
+    figure = figures(spec, changes)
+    clock, depth = figure("clock_hz"), figure("mac_pipeline_depth")
+    peak = figure("dram_channels") * figure("dram_bytes_per_s_per_channel")
     reached = peak * spec.dram_efficiency.value
-    values = {
-        Hardware.ROWS: spec.array_rows.value, Hardware.COLS: spec.array_cols.value, Hardware.CLOCK_HZ: clock,
-        Hardware.MAX_M: spec.nm_max_m.value, Hardware.DEPTH: spec.mac_pipeline_depth.value,
-        Hardware.INTERLEAVE: spec.mac_pipeline_depth.value if spec.interleave.value else 1,
-        Hardware.DATAFLOW: list(Dataflow).index(spec.dataflow.value),
-        Hardware.REDUCTION_LANES: spec.reduction_lanes.value,
-        Hardware.REDUCTION_CYCLES: spec.reduction_cycles_per_element.value,
-        Hardware.PREGENERATION: spec.pregeneration.value, Hardware.UPDATE_LANES: spec.update_lanes.value,
-        Hardware.VECTOR_OPS: spec.vector_ops_per_cycle.value,
-        Hardware.WEIGHT_BUFFER: spec.weight_buffer_bytes.value,
-        Hardware.ACTIVATION_BUFFER: spec.activation_buffer_bytes.value,
-        Hardware.OUTPUT_BUFFER: spec.output_buffer_bytes.value, Hardware.DOUBLE: spec.double_buffering.value,
+    energy, node = energy_table(), spec.process_nm.value
+    values: dict[Hardware, Floats | float] = {
+        Hardware.ROWS: figure("array_rows"), Hardware.COLS: figure("array_cols"), Hardware.CLOCK_HZ: clock,
+        Hardware.MAX_M: figure("nm_max_m"), Hardware.DEPTH: depth,
+        Hardware.INTERLEAVE: depth if spec.interleave.value else 1.0,
+        Hardware.DATAFLOW: float(list(Dataflow).index(spec.dataflow.value)),
+        Hardware.REDUCTION_LANES: figure("reduction_lanes"),
+        Hardware.REDUCTION_CYCLES: figure("reduction_cycles_per_element"),
+        Hardware.PREGENERATION: float(spec.pregeneration.value), Hardware.UPDATE_LANES: figure("update_lanes"),
+        Hardware.VECTOR_OPS: figure("vector_ops_per_cycle"), Hardware.WEIGHT_BUFFER: figure("weight_buffer_bytes"),
+        Hardware.ACTIVATION_BUFFER: figure("activation_buffer_bytes"),
+        Hardware.OUTPUT_BUFFER: figure("output_buffer_bytes"), Hardware.DOUBLE: float(spec.double_buffering.value),
         Hardware.DRAM_BYTES_PER_CYCLE: reached / clock, Hardware.DRAM_PEAK_BYTES_PER_CYCLE: peak / clock,
         Hardware.GAP_BYTES: reached * spec.dram_gap_s.value,
         Hardware.MAC_J: energy.arithmetic_j("fp16", SUM_BITS, node) * spec.energy_over_asic.value,
         Hardware.BRAM_J: energy.sram_j_per_byte(BLOCK_BYTES, node) * spec.energy_over_asic.value,
         Hardware.DRAM_J: energy.dram_j_per_byte(spec.dram_kind.value),
-        Hardware.STATIC_W: spec.static_w.value, Hardware.TRAFFIC_SHARE: spec.traffic_share.value,
-        Hardware.SEARCHED: spec.offline_scheduling.value,
+        Hardware.STATIC_W: figure("static_w"), Hardware.TRAFFIC_SHARE: figure("traffic_share"),
+        Hardware.SEARCHED: float(spec.offline_scheduling.value),
     }  # fmt: skip
-    return np.array([[float(values[column]) for column in Hardware]])
+    rows = np.empty((max((len(column) for column in changes.values()), default=1), len(Hardware)))
+    for column in Hardware:
+        rows[:, column] = values[column]
+    return rows
+
+
+def hardware_row(spec: SatSpec) -> Floats:
+    """The numbers of a spec in the order of `Hardware`, shape (1, len(Hardware))."""
+    return hardware_rows(spec, {})
