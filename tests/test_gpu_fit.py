@@ -14,6 +14,7 @@ from accel_models.gpu.fit import Fitted, fitted
 from accel_models.gpu.fit_text import spans
 from accel_models.gpu.fitted import FOLDER, MOST_OF_CARD, MOST_OF_FAMILY, Search, constants, search_of
 from accel_models.gpu.fitting import fit_family, predicted
+from accel_models.gpu.framework_fit import measured_steps
 from accel_models.gpu.scores import ASKED, left_out_cards
 from accel_models.gpu.search import minimise
 from simsparse.measurements import Measurement
@@ -72,6 +73,13 @@ def test_every_kernel_has_constants_and_every_fitted_one_its_rows() -> None:
     for kernel, family in constants().kernels.items():
         if family.free:
             assert sum(said["families"][kernel]["rows"].values()) >= 8
+
+
+def test_rows_behind_the_constants_of_frameworks_are_no_held_out_ones(evidence: Path) -> None:
+    """Also those that were read alike and went into one median."""
+    behind = {row for step in measured_steps(evidence / "published", constants()) for row in step.rows}
+    assert len(behind) > 50
+    assert behind <= load_machine("a100-sxm-80gb").fitted_rows
 
 
 def test_a_constant_outside_its_range_is_refused() -> None:

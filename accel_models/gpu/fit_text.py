@@ -69,7 +69,7 @@ def _frameworks(found: FrameworkFit) -> Iterator[str]:
     """Errors of steps of models, by the constant of frameworks that they decide."""
     for name in FrameworkConstants.model_fields:
         which = np.array([step.constant == name for step in found.steps])
-        rows = [step.row for step, taken in zip(found.steps, which, strict=True) if taken]
+        rows = [row for step, taken in zip(found.steps, which, strict=True) if taken for row in step.rows]
         yield from ("", f"[frameworks.{name}]", f"ids = {json.dumps(spans(rows))}")
         for what, off in (("in the fit", found.within), ("model left out", found.outside)):
             known = off[which & np.isfinite(off)]

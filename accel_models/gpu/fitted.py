@@ -200,8 +200,9 @@ def constants() -> Constants:
 @lru_cache(maxsize=1)
 def fitted_rows() -> frozenset[str]:
     """Names of the rows that the shipped constants were fitted on, from `constants/fit.toml`."""
-    families = read_toml(FOLDER / "fit.toml")["families"].values()
-    return frozenset(row for family in families for text in family["ids"] for row in _names(text))
+    said = read_toml(FOLDER / "fit.toml")
+    parts = (*said["families"].values(), *said["frameworks"].values())
+    return frozenset(row for part in parts for text in part["ids"] for row in _names(text))
 
 
 def _names(text: str) -> Iterator[str]:

@@ -39,7 +39,9 @@ class Step:
 
     Attributes
     ----------
-    row, model : str
+    rows : tuple of str
+        Those that are read alike; `measured_s` is their median.
+    model : str
     constant : str
         The one of `FrameworkConstants` that it decides.
     spec : GpuSpec
@@ -48,7 +50,7 @@ class Step:
     measured_s : float
     """
 
-    row: str
+    rows: tuple[str, ...]
     model: str
     constant: str
     spec: GpuSpec
@@ -125,10 +127,10 @@ def measured_steps(folder: Path, constants: Constants) -> Iterator[Step]:
             plan = GpuMachine(spec, constants).lower(work, kernel=reading.kernel)
         except SimsparseError:
             continue
-        times = [time for row in members if (time := _seconds(row, work, reading.instances)) is not None]
+        times = {row.id: time for row in members if (time := _seconds(row, work, reading.instances)) is not None}
         if times:
             constant = _constant(spec.framework.value, work)
-            yield Step(members[0].id, reading.workload, constant, spec, plan, float(np.median(times)))
+            yield Step(tuple(times), reading.workload, constant, spec, plan, float(np.median(list(times.values()))))
 
 
 def _constant(framework: Framework, work: Workload) -> str:
