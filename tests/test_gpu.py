@@ -13,7 +13,7 @@ from accel_models.gpu.fitted import Constants
 from accel_models.gpu.machine import GpuMachine
 from accel_models.gpu.spec import GpuSpec
 from simsparse import estimate_gemm, load_machine, simulate
-from simsparse.errors import UnsupportedError
+from simsparse.errors import InputError, UnsupportedError
 from simsparse.plan import Floats, Prices
 from simsparse.problems import gemm_problems
 from simsparse.registry import load_workload
@@ -226,6 +226,12 @@ def test_bigger_hypothetical_cards_are_faster() -> None:
         estimate_gemm(more, 8192, 8192, 8192).latency_s[0]
         < estimate_gemm("a100-sxm-80gb", 8192, 8192, 8192).latency_s[0]
     )
+
+
+@pytest.mark.parametrize("capability", ["6.1", "11.0", "new"])
+def test_architectures_that_nothing_is_known_of_are_refused(capability: str) -> None:
+    with pytest.raises(InputError, match=r"compute_capability\.value is '"):
+        load_machine("a100-sxm-80gb", {"compute_capability": capability})
 
 
 def test_the_tile_search_finds_what_trying_all_tiles_finds() -> None:

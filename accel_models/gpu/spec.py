@@ -12,6 +12,8 @@ from simsparse.specs import Figure, Spec
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+# Architectures that `machine` knows how to feed: Volta to Blackwell.
+Capability = Annotated[str, Field(pattern=r"^(7|8|9|10|12)\.\d$")]
 # Keys of `mac_rate`; the bare type accumulates in fp32 (int32 for integers), `_acc16` in fp16.
 RateKey = Literal["fp32", "tf32", "bf16", "fp16", "fp16_acc16", "fp8", "fp8_acc16", "int8", "int4", "fp4"]
 DramKind = Literal["HBM2", "HBM2e", "HBM3", "HBM3e", "GDDR6", "GDDR6X", "GDDR7"]
@@ -23,7 +25,7 @@ class GpuSpec(Spec):
     family: Literal["gpu"]
 
     sm_count: Figure[Count] = Field(description="Streaming multiprocessors that are enabled.")
-    compute_capability: Figure[str] = Field(description="CUDA compute capability, `major.minor`.")
+    compute_capability: Figure[Capability] = Field(description="CUDA compute capability, `major.minor`.")
 
     boost_clock_hz: Figure[Positive] = Field(description="Boost clock; the fp32 peak of the datasheet uses it.")
     base_clock_hz: Figure[Positive] | None = Field(None, description="Guaranteed clock under load.")
