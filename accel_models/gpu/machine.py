@@ -237,9 +237,3 @@ def _mac_j(node_nm: float) -> Floats:
 
     tensor = [[mac_j(name, bits) for name in COMPUTE_TYPES] for bits in (32, 16)]
     return np.array([*tensor, [lane_mac_j(name) for name in COMPUTE_TYPES]])
-
-
-def tile_text(mapping: Floats) -> str:
-    """Tile of a mapped product in words: `256x128, split 2`."""
-    split = f", split {mapping[Map.SPLIT_K]:.0f}" if mapping[Map.SPLIT_K] > 1 else ""
-    return f"{mapping[Map.TILE_M]:.0f}x{mapping[Map.TILE_N]:.0f}{split}"

@@ -27,11 +27,6 @@ def median_and_p90(residuals: Iterable[Floats]) -> tuple[float, float] | None:
     return (float(np.median(found)), float(np.quantile(found, 0.9))) if found.size else None
 
 
-def of_family(scored: Sequence[Scored], kernel: str, part: Callable[[Scored], Floats]) -> tuple[float, float] | None:
-    """Those of one family."""
-    return median_and_p90(part(each) for each in scored if each.block.kernel == kernel)
-
-
 def left_out_cards(scored: Sequence[Scored]) -> dict[str, tuple[float, float] | None]:
     """Errors of cards that were left out, pooled as in `ASKED`."""
     lanes = [each for each in scored if each.block.kernel in CUDA_CORES]

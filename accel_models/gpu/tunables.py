@@ -49,12 +49,12 @@ def tunables(spec: Spec) -> tuple[Tunable, ...]:
     found = measured(constants(), spec)
     reached = found.card(spec)
     return (
-        *(_tunable(CARD, name, getattr(reached, name)) for name in CardConstants.model_fields if name != "fitted_on"),
+        *(_tunable(CARD, name, getattr(reached, name)) for name in CardConstants.model_fields),
         *(
             _tunable(kernel, name, value)
             for kernel, family in found.kernels.items()
             for name, value in family.numbers.items()
-            if isinstance(value, float) and value > 0 and name != "median_abs_error"
+            if value > 0
         ),
     )
 
