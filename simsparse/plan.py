@@ -220,8 +220,7 @@ class Provenance:
             field, *keys = name.rpartition(": ")[2].split(".")
             return field not in _BY_TYPE or not keys or keys[0] in types
 
-        kept = {label: tuple(filter(used, getattr(self, label))) for label in ("unverified", "assumed")}
-        return replace(self, **kept)  # type: ignore[arg-type]
+        return replace(self, unverified=tuple(filter(used, self.unverified)), assumed=tuple(filter(used, self.assumed)))
 
 
 @runtime_checkable

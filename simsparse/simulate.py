@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,16 @@ from simsparse.transforms.patterns import Sparsity, by_glob
 from simsparse.workload import Workload
 
 
+class WorkloadOptions(TypedDict, total=False):
+    """What `load_workload` takes beside the workload itself."""
+
+    phase: str | None
+    batch: int
+    seq: int | None
+    context: int | None
+    dtype: str
+
+
 def simulate(
     workload: str | Workload,
     machine: str | Machine,
@@ -29,14 +40,14 @@ def simulate(
     sparsity: Sparsity | None = None,
     kernel: str = "best",
     baseline: Workload | Baseline | None = None,
-    **options: object,
+    **options: Unpack[WorkloadOptions],
 ) -> Result:
     """What a workload costs on a machine, and what it gains over dense.
 
     Parameters
     ----------
     workload : str or Workload
-        A name or path goes through `load_workload` with `options` (`phase`, `batch`, `seq`, `context`, `dtype`).
+        A name or path goes through `load_workload` with `options` (`WorkloadOptions`).
     machine : str or Machine
     sparsity : mapping of glob to pattern, pattern or `GLOB=PATTERN` texts, optional
         Applied first, as `Workload.with_sparsity`; a bare pattern goes on all ops.
@@ -55,7 +66,7 @@ def simulate(
     SimsparseError
     """
     target = load_machine(machine)
-    work = load_workload(workload, **options)  # type: ignore[arg-type]
+    work = load_workload(workload, **options)
     if not isinstance(kernel, str):
         raise InputError.expected("kernel", kernel, "best or the name of a kernel")
     if sparsity:
@@ -111,7 +122,7 @@ def compare(
     *,
     on: str = "*",
     kernel: str = "best",
-    **options: object,
+    **options: Unpack[WorkloadOptions],
 ) -> list[Result]:
     """Each pattern on each machine: a result for every pair, machines outermost.
 
@@ -122,7 +133,7 @@ def compare(
     on : str
         Glob of the ops that get the pattern; ops of attention for patterns on scores.
     """
-    work = load_workload(workload, **options)  # type: ignore[arg-type]
+    work = load_workload(workload, **options)
     if isinstance(patterns, str) or not isinstance(patterns, Iterable):
         patterns = [patterns]
     if isinstance(machines, str) or not isinstance(machines, Iterable):
