@@ -145,7 +145,8 @@ def measure_file(path: str | Path) -> Measured:
     return measure(values, text)
 
 
-# What numpy raises on files that are cut short, hostile or pickled.
+# What numpy raises on files that are cut short, hostile or pickled, and zipfile on compression (NotImplementedError) or
+# encryption (RuntimeError) that it cannot undo.
 _BROKEN = (
     ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError, OverflowError, MemoryError, RecursionError,
     NotImplementedError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile,

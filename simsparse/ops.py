@@ -7,6 +7,7 @@ layers; its name keeps a `*` where the index stands (`layers.*.mlp.up_proj`).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -79,7 +80,7 @@ Axis = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
-class Op:
+class Op(ABC):
     """What all ops share.
 
     Attributes
@@ -105,14 +106,14 @@ class Op:
         return [(layer, self.name.replace("*", str(layer), 1)) for layer in self.layers]
 
     @property
+    @abstractmethod
     def inputs(self) -> tuple[Tensor, ...]:
         """Tensors it reads."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def outputs(self) -> tuple[Tensor, ...]:
         """Tensors it writes."""
-        raise NotImplementedError
 
 
 class ContractionKind(StrEnum):
@@ -225,9 +226,11 @@ class Contraction(Op):
         """The operand that is a weight, if any."""
         return next((t for t in self.inputs if t.role is Role.WEIGHT), None)
 
-    def with_tensors(self, **tensors: Tensor) -> Contraction:
-        """The same product over other tensors (`a=`, `b=`, `out=`)."""
-        return replace(self, **tensors)  # type: ignore[arg-type]
+    def with_tensors(
+        self, *, a: Tensor | None = None, b: Tensor | None = None, out: Tensor | None = None
+    ) -> Contraction:  # fmt: skip
+        """The same product over other tensors, where they are given."""
+        return replace(self, a=a or self.a, b=b or self.b, out=out or self.out)
 
 
 def _labels(axes: Iterable[Axis]) -> Iterable[str]:

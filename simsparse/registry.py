@@ -267,9 +267,10 @@ def _text(spec: object) -> str:
     )
 
 
-def _whole(name: str, value: object) -> int:
+def _whole(name: str, value: int) -> int:
+    """The number as Python's own; callers without types may give anything."""
     try:
-        return index(value)  # type: ignore[arg-type]
+        return index(value)
     except TypeError:
         raise InputError.expected(name, value, "a whole number") from None
 
