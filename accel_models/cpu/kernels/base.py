@@ -12,6 +12,7 @@ from accel_models.cpu.kernels.traffic import traffic
 from simsparse.machine import Kernel
 from simsparse.occupancy import expected_maximum
 from simsparse.plan import Floats, Ints, ProblemKind
+from simsparse.sparsity import PatternColumn
 
 
 class CpuKernel(Kernel):
@@ -84,5 +85,5 @@ def unevenness(rows: GemmRows, chip: Chip) -> Floats:
     share = np.maximum(rows.m * rows.batch / chip.threads, 1.0)
     shares = np.minimum(float(chip.threads), rows.m * rows.batch)
     fullest = expected_maximum(rows.pattern, share, rows.k, shares)
-    mean = share * rows.k * rows.pattern[:, 1]
+    mean = share * rows.k * rows.pattern[:, PatternColumn.DENSITY]
     return np.where(mean > 0, np.maximum(fullest / np.where(mean > 0, mean, 1.0), 1.0), 1.0)

@@ -11,7 +11,7 @@ from accel_models.cpu.kernels.base import CpuKernel
 from accel_models.cpu.kernels.dense import DenseGemm
 from accel_models.cpu.kernels.gemv import CompressedGemv
 from accel_models.cpu.kernels.rows import Bools, gemm_rows
-from accel_models.cpu.kernels.spmm import FEWEST_TOKENS, GeneratedSpmm
+from accel_models.cpu.kernels.spmm import FEWEST_TOKENS, GeneratedSpmm, stays_dense
 from simsparse.machine import Kernel, Refusal
 from simsparse.plan import Floats
 
@@ -40,6 +40,6 @@ class Engine(CpuKernel):
     def _taken(self, problem: Floats) -> tuple[Bools, Bools, Bools]:
         """Rows that each of the kernels runs."""
         rows = gemm_rows(problem, self.chip)
-        dense = 1 - rows.pattern[:, 1] < self.chip.constants.compress_from.value - 1e-12
+        dense = stays_dense(rows, self.chip)
         few = rows.n < FEWEST_TOKENS
         return dense, ~dense & few, ~dense & ~few

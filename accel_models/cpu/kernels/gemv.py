@@ -43,7 +43,7 @@ class CompressedGemv(CpuKernel):
         passes = np.ceil(rows.n / PASS_TOKENS)
         expand = chip.constants.expand_cycles.value * (1.0 if "AVX-512" in chip.simd else _AVX2_EXPAND)
         convert = rows.batch * rows.m * rows.k / chip.lanes * convert_cycles(rows, chip)
-        a_bytes = stored_bytes("bitmap", rows)
+        a_bytes = stored_bytes(self.format, rows)
         macs = rows.macs
         return gemm_mapping(
             rows, chip,
@@ -81,7 +81,7 @@ class GroupedGemm(CpuKernel):
         n_of, m_of = rows.pattern[:, PatternColumn.N], rows.pattern[:, PatternColumn.M]
         slots = rows.batch * np.ceil(rows.m / chip.lanes) * np.ceil(rows.k / m_of) * n_of
         multiply = slots * rows.n * chip.lanes / chip.rates[FP32]
-        a_bytes = stored_bytes("n:m", rows)
+        a_bytes = stored_bytes(self.format, rows)
         passes = np.ceil(rows.n / 8)
         unpack = 1.0 + convert_cycles(rows, chip, kind)
         return gemm_mapping(

@@ -38,11 +38,11 @@ class _PlainSpmm(CpuKernel):
         """From the call to the loop and back."""
         return self.chip.constants.scipy_call_cycles.value
 
-    def mapped(self, rows: GemmRows, weights: Floats, cycles: Floats, vectors: Floats, form: str) -> Floats:
+    def mapped(self, rows: GemmRows, weights: Floats, cycles: Floats, vectors: Floats) -> Floats:
         """Mapping rows of loops over `weights` stored weights that take `cycles` in all and issue `vectors`."""
         chip = self.chip
         kind = fp32_kind(rows)
-        a_bytes = stored_bytes(form, rows)
+        a_bytes = stored_bytes(self.format, rows)
         mapped = gemm_mapping(
             rows, chip,
             macs=weights * rows.n,
@@ -116,7 +116,7 @@ class CsrSpmm(_PlainSpmm):
         axpy = np.maximum(vectors * self.axpy_cycles, self.least)
         each = np.where(self.one_by_one(rows), rows.n * self.sum_cycles, axpy)
         cycles = nonzeros * each + rows.batch * rows.m * c.csr_row_cycles.value
-        return self.mapped(rows, nonzeros, cycles, nonzeros * vectors * 4, "csr32")
+        return self.mapped(rows, nonzeros, cycles, nonzeros * vectors * 4)
 
 
 class RowSpmm(CsrSpmm):
@@ -124,7 +124,7 @@ class RowSpmm(CsrSpmm):
 
     name = "spmm-rows"
     threaded = True
-    few = 8.0
+    few = 8.0  # `FEW` of `measuring.loops`
 
     @property
     def call_cycles(self) -> float:
@@ -175,4 +175,4 @@ class BsrSpmm(_PlainSpmm):
         rows, c = gemm_rows(problem, self.chip), self.chip.constants
         weights = rows.batch * rows.m * rows.k * rows.pattern[:, PatternColumn.DENSITY]
         each = np.where(rows.n > 1, rows.n * c.bsr_cycles.value, c.bsr_token_cycles.value)
-        return self.mapped(rows, weights, weights * each, weights * rows.n * 2, "bcsr")
+        return self.mapped(rows, weights, weights * each, weights * rows.n * 2)

@@ -106,8 +106,6 @@ class SpmmStyle:
         Registers of tokens that a step covers, per output.
     sums : float
         Loads and stores of partial sums per register and step; 0 where sums stay in registers.
-    form : str
-        How A is stored.
     cut : bool
         The reduction is cut so that a tile's inputs stay in L1; partial sums go through L2 once a cut.
     """
@@ -116,7 +114,6 @@ class SpmmStyle:
     whole: bool
     registers: float
     sums: float
-    form: str
     cut: bool = False
 
     def inputs(self, rows: GemmRows, chip: Chip) -> Floats:
@@ -162,7 +159,7 @@ class NonzeroSpmm(CpuKernel):
         multiply = weights * registers * chip.lanes / chip.rates[FP32]
         sums, refilled = self.partial_sums(rows, weights, loaded)
         loads = (loaded + weights * sums) * registers + weights * tiles
-        a_bytes = stored_bytes(style.form, rows)
+        a_bytes = stored_bytes(self.format, rows)
         return gemm_mapping(
             rows, chip,
             macs=weights * registers * chip.lanes,
@@ -201,7 +198,7 @@ class XnnSpmm(NonzeroSpmm):
         self.format = "csr32" if height == 1 else f"bcsr{height}x1"
         # Accumulators limit the tile: 32 pixels of one or two outputs, 16 of four with NEON.
         across = min(32.0 / chip.lanes, float((chip.registers - 6) // height // 2 * 2))
-        self.style = SpmmStyle(height, True, max(across, 1.0), 0.0, self.format)
+        self.style = SpmmStyle(height, True, max(across, 1.0), 0.0)
 
 
 class GeneratedSpmm(NonzeroSpmm):
@@ -219,7 +216,7 @@ class GeneratedSpmm(NonzeroSpmm):
         super().__init__(chip)
         # Registers hold the sums, an input for each of their columns, and a weight.
         registers = float((chip.registers - 1) // (self.outputs + 1))
-        self.style = SpmmStyle(self.outputs, False, registers, 2.0, self.format, cut=True)
+        self.style = SpmmStyle(self.outputs, False, registers, 2.0, cut=True)
 
     @property
     def step_index_cycles(self) -> float:
@@ -300,6 +297,10 @@ class GeneratedInt8(CpuKernel):
 def engine_refusals(rows: GemmRows, chip: Chip) -> Iterator[Refusal]:
     """What a DeepSparse-like engine leaves to its dense kernels."""
     yield np.full(len(rows), not chip.x86), "the engine is for x86"
-    threshold = chip.constants.compress_from.value
-    sparsity = 1 - rows.pattern[:, PatternColumn.DENSITY]
-    yield sparsity < threshold - 1e-12, f"the engine stays dense below {threshold:.0%} sparsity"
+    yield stays_dense(rows, chip), f"the engine stays dense below {chip.constants.compress_from.value:.0%} sparsity"
+
+
+def stays_dense(rows: GemmRows, chip: Chip) -> Bools:
+    """Whether weights are too dense for such an engine to leave out zeros; the threshold itself is not."""
+    dense: Bools = 1 - rows.pattern[:, PatternColumn.DENSITY] < chip.constants.compress_from.value - 1e-12
+    return dense

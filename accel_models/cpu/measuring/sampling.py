@@ -10,7 +10,6 @@ import numpy as np
 
 LEAST_S = 2e-4  # of a sample: shorter jobs are repeated within one
 MOST_SAMPLES, FEWEST_SAMPLES = 25, 3
-NOISY = 0.10  # spread from which on a figure is not to be trusted
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ class Sample:
     median_s: float
     spread: float
     samples: int
-
-    @property
-    def noisy(self) -> bool:
-        """Whether samples differ too much for the median to be trusted."""
-        return self.spread > NOISY
 
 
 def sample_of(name: str, seconds: Sequence[float]) -> Sample:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accel_models.cpu.measuring.identity import Identity
+from accel_models.cpu.measuring.plan import MEMORY
 from accel_models.cpu.spec import CpuSpec
 from simsparse.specs import checked
 
@@ -20,7 +21,7 @@ class Bandwidths:
 
     Attributes
     ----------
-    core : mapping of level (2, 3, 4 for memory) to rate
+    core : mapping of level (2, 3, `MEMORY`) to rate
     """
 
     core: Mapping[int, float]
@@ -45,7 +46,7 @@ def spec_of(identity: Identity, name: str, clock_hz: float, rates: Bandwidths, d
         "shuffles_per_cycle": (1.0, "assumed: the same"),
         "l1d_bytes": (l1.capacity_bytes if l1 else L1_BYTES, SAYS if l1 else "assumed: common"),
         "dram_bandwidth_bytes_per_s": (round(rates.memory), f"{timed}: all threads read, of which nothing is lost"),
-        "dram_core_bytes_per_s": (round(rates.core[4]), f"{timed}: one thread reads"),
+        "dram_core_bytes_per_s": (round(rates.core[MEMORY]), f"{timed}: one thread reads"),
         "dram_kind": ("DDR4", "assumed: not said; it bears on energy"),
         "memory_bytes": (identity.memory_bytes, SAYS),
         "tdp_w": (40.0 * cores, "assumed: 40 W a core, more than it draws: clocks are measured as they are"),
