@@ -121,10 +121,12 @@ def _worker(threads: int, budget_s: float) -> Iterator[dict[str, object]]:
             for text in process.stdout:
                 yield json.loads(text)
             told = process.stderr.read().strip().splitlines()
+            code = process.wait()
         finally:
             process.kill()
-    if process.returncode != 0 and told:
-        raise UnsupportedError(f"timing with {threads} threads failed, expected it to end: {told[-1]}")
+    if code != 0:
+        why = told[-1] if told else f"exit status {code}"
+        raise UnsupportedError(f"timing with {threads} threads failed, expected it to end: {why}")
 
 
 def _line(said: dict[str, object], threads: int) -> Line:
