@@ -144,8 +144,8 @@ def fit_rows(rows: Sequence[Measurement], on: str, fields: Sequence[str] = (), *
             raise UnknownNameError.near(f"free constant of {on}", field, free)
     read = cases_of(rows, on)
     problem = _Problem(family, spec, read.cases)
-    chosen, left_out = _chosen(problem, [free[name] for name in fields or free], named=bool(fields))
-    return _fitted(problem, chosen, left_out, read, on, source)
+    chosen, at, left_out = _chosen(problem, [free[name] for name in fields or free], named=bool(fields))
+    return _fitted(problem, chosen, at, left_out, read, on, source)
 
 
 def family_of(on: str) -> tuple[Family, Spec]:
@@ -230,8 +230,8 @@ class _Problem:
 _Left = list[tuple[str, str]]
 
 
-def _chosen(problem: _Problem, free: Sequence[Tunable], *, named: bool) -> tuple[list[Tunable], _Left]:
-    """Constants that the rows determine: tried at the start, and again where the fit ends.
+def _chosen(problem: _Problem, free: Sequence[Tunable], *, named: bool) -> tuple[list[Tunable], Floats, _Left]:
+    """Constants that the rows determine, tried at the start and again where the fit ends, and the free numbers there.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def _chosen(problem: _Problem, free: Sequence[Tunable], *, named: bool) -> tuple
         at = np.array([t.free for t in chosen]) if at_start else problem.solve(chosen)
         reasons = _undetermined(problem, chosen, at, at_end=not at_start)
         if not reasons and not at_start:
-            return chosen, left_out
+            return chosen, at, left_out
         at_start = False
         left_out += reasons
         if named and reasons:
@@ -272,9 +272,9 @@ def _undetermined(problem: _Problem, chosen: Sequence[Tunable], at: Floats, *, a
 
 
 def _fitted(
-    problem: _Problem, chosen: Sequence[Tunable], left_out: _Left, read: Cases, on: str, source: str
+    problem: _Problem, chosen: Sequence[Tunable], at: Floats, left_out: _Left, read: Cases, on: str, source: str
 ) -> Fit:  # fmt: skip
-    start, at = np.array([t.free for t in chosen]), problem.solve(chosen)
+    start = np.array([t.free for t in chosen])
     after = problem.log_ratio(chosen, at)
     errors = standard_errors(problem.jacobian(chosen, at), after)
     crossed, groups = _crossed(problem, chosen)

@@ -19,8 +19,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from simsparse.errors import InputError
 from simsparse.specs import Figure, Spec, checked
 
-BASE = "base"  # the key by which a file is known to be an overlay
-
 
 class Overlay(BaseModel):
     """Figures in place of those of a machine."""
@@ -51,7 +49,7 @@ class Overlay(BaseModel):
 
     def to_toml(self) -> str:
         """As it is written."""
-        head = [f"{key} = {_text(getattr(self, key))}" for key in (BASE, "base_hash", "name")]
+        head = [f"{key} = {_text(getattr(self, key))}" for key in ("base", "base_hash", "name")]
         figures = [f"{_text(field)} = {figure_toml(figure)}" for field, figure in self.figures.items()]
         return "\n".join([*head, "", "[figures]", *figures, ""])
 

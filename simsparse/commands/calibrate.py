@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simsparse.commands.options import FormatOption, Plugin, load_plugins
-from simsparse.commands.output import Report, emit, working, write_files
+from simsparse.commands.output import Report, drawn, emit, working, write_files
 from simsparse.errors import InputError
 
 if TYPE_CHECKING:
-    from simsparse.calibration.measured import MeasuredMachine
     from simsparse.registry import Family
 
 ToFile = Annotated[str, typer.Option("-o", "--output", metavar="FILE.toml", help="The machine that results.")]
@@ -97,6 +96,7 @@ def _check_folder(output: str) -> None:
 
 
 def _measure(family: Family, output: str, form: FormatOption) -> None:
+    from simsparse.calibration.picture import rooflines
     from simsparse.calibration.progress import bar
     from simsparse.calibration.tables import measured_columns, measured_table
 
@@ -105,19 +105,7 @@ def _measure(family: Family, output: str, form: FormatOption) -> None:
     with bar(f"measuring this {family.family}") as watch:
         measured = family.measure(Path(output).stem, watch)
     picture = str(Path(output).with_suffix(".png"))
-    write_files({output: measured.to_toml().encode(), picture: _roofs(measured)})
+    write_files({output: measured.to_toml().encode(), picture: drawn(picture, rooflines(measured))})
     for warning in measured.warnings:
         typer.echo(f"simsparse: warning: {warning}", err=True)
-    emit(
-        Report(lambda: measured_table(measured), measured.to_json, lambda: measured_columns(measured)), form, None
-    )  # fmt: skip
-
-
-def _roofs(measured: MeasuredMachine) -> bytes:
-    import io
-
-    from simsparse.calibration.picture import rooflines
-
-    stream = io.BytesIO()
-    rooflines(measured).savefig(stream, format="png", dpi=150)
-    return stream.getvalue()
+    emit(Report(lambda: measured_table(measured), measured.to_json, lambda: measured_columns(measured)), form, None)

@@ -54,7 +54,7 @@ def emit(report: Report, form: Format | None, output: str | None, pictures: Mapp
         For a path that cannot be written, or a picture of an unknown kind.
     """
     form = form or _form_of(output)
-    files = {path: _picture(path, figure) for path, figure in (pictures or {}).items()}
+    files = {path: drawn(path, figure) for path, figure in (pictures or {}).items()}
     if output is not None:
         files[output] = _text(report, form).encode()
     write_files(files)
@@ -104,7 +104,14 @@ def console(file: TextIO, width: int | None = None) -> Console:
     return Console(file=file, width=width, markup=False, highlight=False, emoji=False)
 
 
-def _picture(path: str, figure: Figure) -> bytes:
+def drawn(path: str, figure: Figure) -> bytes:
+    """A picture as the file that `path` is to be.
+
+    Raises
+    ------
+    InputError
+        For a picture of an unknown kind.
+    """
     check_picture(path)
     picture = io.BytesIO()
     figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
