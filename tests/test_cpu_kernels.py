@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from cpu_machines import machine, priced
 
@@ -31,11 +34,13 @@ def test_a_large_gemm_comes_near_peak() -> None:
     assert 0.5 < fraction <= 1.0
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(1024, 1024, 1024), (4096, 512, 1024), (768, 384, 3072)])
-def test_int8_blocks_at_90_percent_gain_4_to_6_fold_at_best(m: int, n: int, k: int) -> None:
+def test_int8_blocks_at_90_percent_gain_4_to_6_fold_at_best() -> None:
+    """At few tokens, where bytes decide; with many, half of that."""
+    m, n, k = (x.ravel() for x in np.meshgrid([256, 1024, 4096, 8192], [8, 16, 64, 512], [256, 1024, 8192]))
     estimate = estimate_problems(machine(), gemm_problems(m, n, k, a_dtype="int8", pattern="block4x1:0.9"))
-    assert estimate.kernel[0] == "spmm-4x1-int8"
-    assert 2.0 < estimate.speedup[0] < 6.0
+    assert set(estimate.kernel[n >= 64]) == {"spmm-4x1-int8"}
+    assert 4.0 < estimate.speedup.max() < 6.0
+    assert 2.5 < estimate.speedup[n >= 64].max() < 4.0
 
 
 def test_blocks_of_two_outputs_lose_a_third_of_the_throughput() -> None:
@@ -125,9 +130,9 @@ def test_instances_share_memory() -> None:
         ("xeon-8375c", {"a_dtype": "fp32"}, "spmm-csr", "no zeros known beforehand"),
     ],
 )
-def test_refusals_say_why(name: str, problem: dict[str, str], kernel: str, reason: str) -> None:
+def test_refusals_say_why(name: str, problem: dict[str, Any], kernel: str, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
-        machine(name).lower_problems(gemm_problems(256, 64, 256, **problem), kernel=kernel)  # type: ignore[arg-type]
+        machine(name).lower_problems(gemm_problems(256, 64, 256, **problem), kernel=kernel)
 
 
 def test_transfers_are_refused_with_the_reason() -> None:

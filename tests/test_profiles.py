@@ -73,12 +73,12 @@ def test_real_torch(tmp_path, capsys):
 
 
 NSYS = """Generating SQLite file
- 
+\x20
 Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (ns),Name
 60.0,"3,000,000",100,30000.0,29500.0,29000,33000,500.0,ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn
 40.0,2000000,100,20000.0,19800.0,19000,23000,500.0,sm80_xmma_sparse_gemm_f16
 1.0,2000,1,2000.0,2000.0,2000,2000,0.0,void elementwise
-"""  # noqa: W293
+"""
 NCU = """==PROF== Connected to process 1
 "ID","Process ID","Kernel Name","Device","CC","Section Name","Metric Name","Metric Unit","Metric Value"
 "0","1","ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn","0","8.0","Command line","gpu__time_duration.sum","usecond","29.5"
