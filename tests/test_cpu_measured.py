@@ -26,7 +26,7 @@ def test_predicted_encoders_and_networks_come_near_the_measured_ones(
 ) -> None:
     """ITREX encoders (every third row), Fast Sparse ConvNets and ONNX Runtime, with the constants that ship."""
     targets = targets_of(STAGES[stage], evidence)[:: 3 if stage == 1 else 1]
-    error = np.abs(prediction(targets)(constants()) / [target.measured for target in targets] - 1)
+    error = np.abs(prediction(targets)(constants()) / [target.measured_s for target in targets] - 1)
     assert len(targets) >= 5
     assert np.median(error) <= median
     assert np.quantile(error, 0.9) <= p90

@@ -15,17 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
+from accel_models.cpu import FRACTIONS
 from accel_models.cpu.constants import FILE, Constants, constants
 from accel_models.cpu.machine import CpuMachine
 from accel_models.cpu.measurements import READER
 from accel_models.cpu.spec import CpuSpec
 from simsparse.calibration.runs import Repricer, Run
+from simsparse.errors import UnknownNameError
 from simsparse.machine import KernelMachine
 from simsparse.measurements import Measurement, Use, read_measurements
 from simsparse.plan import Floats
+from simsparse.predictions import workload_of
 from simsparse.readings import ModelReading
-from simsparse.registry import load_spec, load_workload
-from simsparse.workload import Workload
+from simsparse.registry import load_spec
 
 EVIDENCE = Path(__file__).parents[3] / "shared" / "evidence" / "published"
 
@@ -39,7 +41,7 @@ class Stage:
     system : str
         Start of the systems' names.
     metric : str
-        `latency_ms`, `items_per_s` or `speedup_vs_dense`.
+        `latency_ms` or `items_per_s`.
     machine : str
         Rows of this one only, if given.
     """
@@ -82,33 +84,18 @@ STAGES = (
 STEP = 0.5  # of the first simplex, in logarithms or logits
 
 
-def _is_fraction(name: str) -> bool:
-    return name == "exposed" or name.endswith(("_efficiency", "_share"))
-
-
-def _measured(row: Measurement) -> float:
-    assert row.value is not None
-    match row.metric:
-        case "latency_ms":
-            return row.value * 1e-3
-        case "items_per_s":
-            return (row.batch or 1) / row.value
-        case _:
-            return row.value
-
-
 @dataclass(frozen=True)
 class Target:
-    """A measurement: the run it is of, and the dense run it is over where it is a speedup."""
+    """A measurement, and the run it is of."""
 
     row: Measurement
     run: Run
-    dense: Run | None
 
     @property
-    def measured(self) -> float:
-        """In seconds of a run, or times."""
-        return _measured(self.row)
+    def measured_s(self) -> float:
+        """Seconds of the run."""
+        assert self.row.value is not None
+        return (self.row.batch or 1) / self.row.value if self.row.metric == "items_per_s" else self.row.value * 1e-3
 
 
 def target_of(row: Measurement) -> Target | None:
@@ -119,20 +106,14 @@ def target_of(row: Measurement) -> Target | None:
     spec = load_spec(reading.machine).with_figures(dict(reading.changes))
     assert isinstance(spec, CpuSpec)
     try:
-        work = load_workload(
-            reading.workload, phase=reading.phase, batch=reading.batch, seq=reading.seq, dtype=reading.dtype
-        )  # fmt: skip
-    except LookupError:
+        work = workload_of(reading)
+    except UnknownNameError:
         return None
-    sparse = work if reading.pattern == "dense" else work.with_sparsity(dict.fromkeys(reading.on, reading.pattern))
-    dense = _lowered(spec, work, "best") if row.metric == "speedup_vs_dense" else None
-    return Target(row, _lowered(spec, sparse, reading.kernel), dense)
-
-
-def _lowered(spec: CpuSpec, work: Workload, kernel: str) -> Run:
+    if reading.pattern != "dense":
+        work = work.with_sparsity(dict.fromkeys(reading.on, reading.pattern))
     machine = CpuMachine(spec)
-    plan = machine.lower(work, kernel=kernel)
-    return Run(machine, plan, np.array([float(call.count) for call in plan.calls]))
+    plan = machine.lower(work, kernel=reading.kernel)
+    return Target(row, Run(machine, plan, np.array([float(call.count) for call in plan.calls])))
 
 
 def changed(base: Constants, names: Sequence[str], values: Sequence[float]) -> Constants:
@@ -142,19 +123,15 @@ def changed(base: Constants, names: Sequence[str], values: Sequence[float]) -> C
 
 
 def prediction(targets: Sequence[Target]) -> Callable[[Constants], Floats]:
-    """A function from constants to predicted seconds, or speedups, (targets,)."""
+    """A function from constants to predicted seconds, (targets,)."""
     runs = Repricer([target.run for target in targets])
-    dense = [i for i, target in enumerate(targets) if target.dense is not None]
-    over = Repricer([run for target in targets if (run := target.dense) is not None])
 
     def predict(fitted: Constants) -> Floats:
         def with_them(machine: KernelMachine) -> KernelMachine:
             assert isinstance(machine, CpuMachine)
             return CpuMachine(machine.spec, fitted)
 
-        result = runs.latency_s(with_them)
-        result[dense] = over.latency_s(with_them) / result[dense]
-        return result
+        return runs.latency_s(with_them)
 
     return predict
 
@@ -164,7 +141,7 @@ def fit_stage(stage: Stage, targets: Sequence[Target], base: Constants) -> Const
     from scipy.optimize import minimize
 
     predict = prediction(targets)
-    log_measured = np.log([target.measured for target in targets])
+    log_measured = np.log([target.measured_s for target in targets])
 
     def loss(x: Floats) -> float:
         values = [_value(name, float(v)) for name, v in zip(stage.names, x, strict=True)]
@@ -189,11 +166,11 @@ def fit_stage(stage: Stage, targets: Sequence[Target], base: Constants) -> Const
 
 def _value(name: str, free: float) -> float:
     """What a free number stands for: fractions through the logistic function, the rest through the exponential."""
-    return 1 / (1 + math.exp(-free)) if _is_fraction(name) else math.exp(free)
+    return 1 / (1 + math.exp(-free)) if name.endswith(FRACTIONS) else math.exp(free)
 
 
 def _free(name: str, value: float) -> float:
-    return math.log(value / (1 - value)) if _is_fraction(name) else math.log(value)
+    return math.log(value / (1 - value)) if name.endswith(FRACTIONS) else math.log(value)
 
 
 def write(fitted: Constants, path: Path) -> None:
