@@ -42,14 +42,15 @@ T_COMPUTE, T_SMEM, T_L2, T_ISSUE = int(Term.COMPUTE), int(Term.SMEM), int(Term.L
 T_DRAM, T_FILL, T_LAUNCH = int(Term.DRAM), int(Term.FILL), int(Term.LAUNCH)
 T_LINK, T_POWER = int(Term.LINK), int(Term.POWER)
 T_TAIL, T_IMBALANCE = int(Term.TAIL), int(Term.IMBALANCE)
-# Bytes moved ride behind the terms in the row that `product_terms` fills.
 # The first energies of `ENERGIES` (multiplications, shared memory, L2) go with the SM clock.
 ON_CLOCK = 3
+# Bytes moved ride behind the terms in the row that `product_terms` fills.
 W_DRAM, W_L2, W_SMEM = len(Term), len(Term) + 1, len(Term) + 2
 WORK_WIDTH = len(Term) + 3
 
-# Thread-block tiles (M, N) libraries ship. Menus: 0 tensor cores, 1 CUDA cores, 2 N:M on CUDA cores (NM-SpMM's large,
-# medium and small), 3 and 4 row-split kernels on CUDA and tensor cores, whose M counts groups of rows, 5 SparTA.
+# Thread-block tiles (M, N) libraries ship (recalled). Menus: 0 tensor cores, 1 CUDA cores, 2 N:M on CUDA cores (large,
+# medium and small of NM-SpMM), 3 and 4 row-split kernels on CUDA and tensor cores, whose M counts groups of rows,
+# 5 SparTA.
 TILES = np.array(
     [
         [256, 128, 0], [128, 256, 0], [128, 128, 0], [256, 64, 0], [64, 256, 0], [128, 64, 0], [64, 128, 0],
@@ -62,8 +63,8 @@ TILES = np.array(
     ],
     dtype=np.float64,
 )  # fmt: skip
-LANE_TILES, NM_TILES, LANE_ROWS, TENSOR_ROWS, ONE_TILE = 1, 2, 3, 4, 5
-# Rows of A that an SM works on at once in row-split kernels: its warps.
+TENSOR_TILES, LANE_TILES, NM_TILES, LANE_ROWS, TENSOR_ROWS, ONE_TILE = 0, 1, 2, 3, 4, 5
+# Rows of A that an SM works on at once in row-split kernels: its warps; 64 as Sputnik's rows show.
 AT_ONCE = 64.0
 # What is gathered through L1 comes at 0.6 of the rate of shared memory (128 bytes a clock): as Sputnik's rows show.
 L1_SHARE = 0.6
@@ -72,10 +73,10 @@ SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 @compiled
 def resident_blocks(tile_m: float, tile_n: float, k: float, card: Floats) -> float:
-    """Thread blocks an SM holds at once.
+    """Thread blocks an SM holds at once, eight at most.
 
     Registers hold fp32 accumulators, and half as many again for fragments; shared memory up to four stages of 32
-    values of 16 bits along the reduction.
+    values of 16 bits along the reduction. All assumed, after CUTLASS' kernels.
     """
     by_registers = np.floor(card[REGISTERS] / (1.5 * tile_m * tile_n + 2048.0))
     by_smem = np.floor(card[SMEM_BYTES] / (2.0 * min(k, 128.0) * (tile_m + tile_n)))
@@ -88,7 +89,7 @@ def dram_bytes(row: Floats, card: Floats, blocks_m: float, blocks_n: float, at_o
 
     Blocks that run at once form a rectangle of the block grid and walk along one axis: the operand they walk along is
     read once a pass, the other stays in L2 if the rectangle's strip of it fits. A kernel without a shared raster walks
-    along M, one column of blocks at a time.
+    along M, one column of blocks at a time. The shares of L2 that operands may fill are assumed.
     """
     batch, l2 = row[BATCH], card[L2_BYTES]
     a = row[M] * row[K] * row[A_STORED]
@@ -172,14 +173,14 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     stored = tile_m * tile_n * row[C_BYTES]
     # Blocks of a cluster share one operand, the more of them there are.
     shared = 2.0 * blocks_m * blocks_n / (blocks_m * blocks_n + 1.0)
-    l2_bytes = load / (min(card[MULTICAST], shared) if row[MENU] == 0.0 else 1.0) + stored
-    # An SM takes at most 64 bytes a clock; all of them share what L2 delivers.
+    l2_bytes = load / (min(card[MULTICAST], shared) if row[MENU] == TENSOR_TILES else 1.0) + stored
+    # An SM takes at most 64 bytes a clock (recalled, since Volta); all of them share what L2 delivers.
     l2 = l2_bytes / (min(64.0, card[L2_RATE] / busy) * clock)
     issue = tile_m * k * row[ISSUE] / clock
 
     core = core_seconds(mma, smem, l2, issue, card[OVERLAP])
     # Resident blocks begin and end together, and only the last round's results are waited for. They go to L2 if it has
-    # room for them.
+    # room for them: a quarter of it, assumed.
     together = busy * stored
     rate = card[L2_RATE] * clock if together <= 0.25 * card[L2_BYTES] else card[DRAM_RATE] * row[DRAM_FRACTION]
     # Blocks of single rows are so many that some always work while others wait.
@@ -246,7 +247,8 @@ def choose_tiles(mapping: Floats, card: Floats, limit_s: Floats) -> Floats:
             row[TILE_M], row[TILE_N] = tile_m, tile_n
             row[RESIDENT] = resident_blocks(tile_m, tile_n, row[K], card)
             blocks = np.ceil(row[M] / tile_m) * np.ceil(row[N] / tile_n) * row[BATCH]
-            # Who takes the largest tile that fills the SMs splits the reduction only if none does.
+            # Who takes the largest tile that fills the SMs splits the reduction only if none does. That parts are 256
+            # long at least, and four rounds of blocks at most, is assumed.
             most_blocks = card[SM_COUNT] * (4.0 if row[LARGEST] == 0.0 or blocks < card[SM_COUNT] else 0.0)
             for split in SPLITS:
                 if split > 1.0 and (row[MENU] > LANE_TILES or blocks * split > most_blocks or row[K] < split * 256.0):

@@ -37,7 +37,8 @@ _PRODUCTS = (
 # How tensor cores get their operands, by major compute capability: warps of 64 x 64 load fragments (Volta to Ada, and
 # consumer Blackwell); a warp group of 64 x 256 reads shared memory itself (Hopper); one thread block's tile (B200).
 # Hopper's and B200's clusters share one of two operands between two blocks; B200's pairs of blocks also read one
-# operand from shared memory together. Recalled from NVIDIA's tuning guides.
+# operand from shared memory together. Recalled from NVIDIA's tuning guides; how many reads that saves on average, and
+# the exponents of the engine's rule, are assumed.
 _FRAGMENTS = {Card.WARP_M: 64.0, Card.WARP_N: 64.0, Card.MULTICAST: 1.0, Card.SMEM_SHARE: 1.0, Card.OVERLAP: 2.0}
 _ARCHITECTURE = {
     "7": _FRAGMENTS,

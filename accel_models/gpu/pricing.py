@@ -11,9 +11,10 @@ from simsparse.ops import TransferKind
 from simsparse.plan import Floats, Prices, ProblemColumn, ProblemKind, TrainStage
 
 C = ProblemColumn
-# Queries of one FlashAttention thread block.
-QUERY_BLOCK = 128.0
-# Kernels of a gate: pool queries, pool keys, multiply, choose.
+# Queries of one thread block (FlashAttention-2's, recalled), and the fewest cached tokens of a part where a decode
+# splits its cache (assumed).
+QUERY_BLOCK, SPLIT_KEYS = 128.0, 256.0
+# Kernels of a gate: pool queries, pool keys, multiply, choose (assumed).
 GATE_LAUNCHES = 4.0
 _HOST = list(TransferKind).index(TransferKind.HOST_DEVICE)
 _ALL_REDUCE = list(TransferKind).index(TransferKind.ALL_REDUCE)
@@ -92,7 +93,7 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
     clock, sms = card[Card.CLOCK_HZ], card[Card.SM_COUNT]
     blocks = np.ceil(queries / QUERY_BLOCK)
     # Decode splits the cache over SMs (flash-decoding), so that blocks are never fewer than SMs for long caches.
-    splits = np.clip(np.floor(sms / (batch * blocks)), 1.0, np.maximum(1.0, np.floor(keys / 256.0)))
+    splits = np.clip(np.floor(sms / (batch * blocks)), 1.0, np.maximum(1.0, np.floor(keys / SPLIT_KEYS)))
     share = batch * blocks * splits / sms
     padded = blocks * np.minimum(QUERY_BLOCK, np.ceil(queries / 16.0) * 16.0)
     # The backward pass makes the scores again and has four products of its own where the forward has two.
@@ -126,7 +127,7 @@ def _attention(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, c
 
 def _streams(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, card: Floats) -> None:
     moved = np.maximum(problem[:, C.READ_BYTES] + problem[:, C.WRITE_BYTES], 0.0)
-    # What the kernel before left in L2 is not read from memory again.
+    # What the kernel before left in L2 is not read from memory again; half of it stays, assumed.
     cached = moved <= 0.5 * card[Card.L2_BYTES]
     dram = np.where(cached, 0.0, moved)
     work.terms[rows, Term.L2] = moved / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.CLOCK_HZ])

@@ -9,7 +9,8 @@ from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern
 from simsparse.plan import Floats, ProblemKind
 from simsparse.sparsity import PatternKind
 
-# Queries that a gate pools; fewer are a decode, whose choice is not part of the kernel.
+# Queries that a gate pools, and that share their blocks (SeerAttention's 64, recalled); fewer are a decode, whose
+# choice is not part of the kernel.
 GATE_BLOCK = 64.0
 
 
@@ -45,8 +46,8 @@ class BlockAttention(FlashAttention):
         kept = pattern_of(problem)[:, P.DENSITY]
         tokens = has_kind(problem, PatternKind.ATTENTION_TOKEN)
         rows[:, Map.EXECUTED] *= kept
-        # A tile of 64 queries reads a cached token if any of them needs it.
-        queries = np.minimum(problem[:, C.N], 64.0)
+        # A tile of queries reads a cached token if any of them needs it.
+        queries = np.minimum(problem[:, C.N], GATE_BLOCK)
         rows[:, Map.B_KEPT] = np.where(tokens, 1.0 - (1.0 - kept) ** queries, kept)
         # The gate: queries and keys into pooled ones, their product, a choice.
         rows[:, Map.SECOND] = problem[:, C.N] > GATE_BLOCK

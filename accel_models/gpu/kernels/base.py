@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.gpu.columns import MAP_WIDTH, Map
+from accel_models.gpu.engine import TENSOR_TILES
 from accel_models.gpu.fitted import FamilyConstants
 from accel_models.gpu.rates import Rates
 from simsparse.machine import Kernel, Refusal, is_any
@@ -40,7 +41,9 @@ class ProductKernel(Kernel):
     """
 
     kinds = (ProblemKind.GEMM,)
-    menu = 0
+    menu = TENSOR_TILES
+    # What multiplies, as refusals name it.
+    units = "tensor cores"
     # Types the kernel was written for; None for all its units multiply.
     types: tuple[str, ...] | None = None
     # Whether it leaves out multiplications that `rate` does not know of.
@@ -60,8 +63,6 @@ class ProductKernel(Kernel):
         if self.types is not None:
             codes = [COMPUTE_TYPES.index(name) for name in self.types]
             yield ~is_any(problem[:, C.COMPUTE], codes), f"the kernel exists for {', '.join(self.types)} only"
-
-    units = "tensor cores"
 
     def rate(self, problem: Floats) -> Floats:
         """Dense-equivalent multiply-accumulates per clock and SM."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
-from accel_models.gpu.engine import LANE_TILES
+from accel_models.gpu.engine import LANE_TILES, TENSOR_TILES
 from accel_models.gpu.kernels.base import C, P, ProductKernel, has_kind, pattern_of
 from simsparse.machine import Refusal
 from simsparse.occupancy import distinct_inputs
@@ -43,7 +43,7 @@ class Dense(ProductKernel):
     def map(self, problem: Floats) -> Floats:
         """Rows of A or C that do not start at 16 bytes are loaded in smaller pieces."""
         rows = super().map(problem)
-        if self.menu == 0:
+        if self.menu == TENSOR_TILES:
             rows[:, Map.EFFICIENCY] *= np.minimum(
                 of_alignment(problem[:, C.K], problem[:, C.A_BITS]), of_alignment(problem[:, C.M], problem[:, C.C_BITS])
             )

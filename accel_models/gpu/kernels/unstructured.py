@@ -22,9 +22,12 @@ FIXED = (
     PatternKind.NM, PatternKind.VNM, PatternKind.NMV, PatternKind.VECTOR, PatternKind.BLOCK, PatternKind.UNSTRUCTURED,
     PatternKind.ROWS, PatternKind.SLICE, PatternKind.MEASURED,
 )  # fmt: skip
-# Rows of an mma instruction's left operand a column vector is padded to.
-MMA_ROWS = 8.0
-MMA_TILE = 16.0
+# Rows of an mma instruction's operand that a column vector is padded to, and the side of the smallest block.
+MMA_ROWS, MMA_TILE = 8.0, 16.0
+# Rows, sorted by length, whose longest is waited for: a warp's.
+WARP_ROWS = 32.0
+# Nonzeros that CLASP's main loop takes at once, as its rows show.
+CLASP_STEP = 64.0
 
 
 def per_element(form: str, problem: Floats) -> Floats:
@@ -130,14 +133,16 @@ class Sputnik(SparseKernel):
         rows[:, Map.B_KEPT], rows[:, Map.GROUP], rows[:, Map.THROUGH_L1] = kept, 1.0, 1.0
         rows[:, Map.LARGEST] = 1.0
         rows[:, Map.EXECUTED] = kept
-        # Rows are sorted by length, so that a block waits for the longest of a warp's rows only.
-        rows[:, Map.IMBALANCE] = row_imbalance(pattern_of(problem), 32.0, problem[:, C.K])
+        rows[:, Map.IMBALANCE] = row_imbalance(pattern_of(problem), WARP_ROWS, problem[:, C.K])
         rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
         return rows
 
 
 def beyond_whole(count: Floats, kept: Floats, step: float) -> Floats:
-    """Share of a row's nonzeros left over after whole steps of `step`, for rows of `count` on average."""
+    """Share of a row's nonzeros left over after whole steps of `step`, for rows of `count` on average.
+
+    Counts are taken as normal around the average, the normal distribution as the logistic one of 1.702 times the slope.
+    """
     spread = np.sqrt(np.maximum(count * (1.0 - kept), 1e-9))
     whole = sum(1.0 / (1.0 + np.exp(np.clip(-1.702 * (count - step * n) / spread, -50.0, 50.0))) for n in range(1, 5))
     left = np.where(count < 4.5 * step, count - step * whole, 0.5 * step)
@@ -175,9 +180,9 @@ class Clasp(SparseKernel):
         rows[:, Map.B_KEPT], rows[:, Map.GROUP], rows[:, Map.THROUGH_L1] = kept, tall, 1.0
         rows[:, Map.LARGEST] = 1.0
         rows[:, Map.EXECUTED] = kept * MMA_ROWS / np.minimum(tall, MMA_ROWS)
-        rows[:, Map.IMBALANCE] = row_imbalance(pattern, 32.0, problem[:, C.K])
+        rows[:, Map.IMBALANCE] = row_imbalance(pattern, WARP_ROWS, problem[:, C.K])
         rows[:, Map.ISSUE] = (
-            self.constants.issue_cycles * kept / tall * beyond_whole(kept * problem[:, C.K], kept, 64.0)
+            self.constants.issue_cycles * kept / tall * beyond_whole(kept * problem[:, C.K], kept, CLASP_STEP)
         )
         rows[:, Map.ISSUE] *= tall >= 4
         return rows
@@ -210,5 +215,6 @@ class BlockSparse(SparseKernel):
         rows[:, Map.EXECUTED] = kept
         tiles = np.maximum(problem[:, C.K] / MMA_TILE, 1.0)
         spread = np.sqrt((1.0 - np.minimum(kept, 1.0)) / (tiles * kept))
+        # The fullest strip is 1.5 deviations above the mean, assumed.
         rows[:, Map.IMBALANCE] = np.minimum(1.0 + 1.5 * spread, 1.0 / np.minimum(kept, 1.0))
         return rows
