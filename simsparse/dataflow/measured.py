@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -121,16 +123,14 @@ class Answers:
 
 def _sum_of_product(factors: Sequence[Floats], steps: Ints) -> float:
     """Sum over all steps of the product of factors; an axis of length 1 is repeated."""
-    operands: list[object] = []
     spread = 1.0
     for d, step in enumerate(steps):
         if all(factor.shape[d] == 1 for factor in factors):
             spread *= float(step)
-    for factor in factors:
-        axes = [d for d, size in enumerate(factor.shape) if size > 1]
-        operands += [factor.reshape([factor.shape[d] for d in axes]), axes]
-    # numpy's stubs know einsum's interleaved form only with operands spelled out.
-    return spread * float(np.einsum(*operands, [], optimize="greedy"))  # type: ignore[call-overload]
+    letters = string.ascii_letters[: len(steps)]
+    axes = ("".join(itertools.compress(letters, (size > 1 for size in factor.shape))) for factor in factors)
+    operands = [factor.squeeze() for factor in factors]
+    return spread * float(np.einsum(f"{','.join(axes)}->", *operands, optimize="greedy"))
 
 
 def occupancies(density: Density, shape: tuple[int, ...], words: int, rounding: Rounding) -> tuple[Floats, Floats]:
