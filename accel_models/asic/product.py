@@ -10,7 +10,7 @@ import numpy as np
 from simsparse.dataflow._arrays import Count, Total
 from simsparse.dataflow.analysis import Analysis
 from simsparse.dataflow.architecture import Architecture
-from simsparse.dataflow.problem import Operand, Problem
+from simsparse.dataflow.problem import Problem
 from simsparse.ops import Contraction, ContractionKind, Role
 from simsparse.plan import Floats, ProblemColumn
 from simsparse.sparsity import DENSE, PatternColumn, PatternKind
@@ -50,11 +50,9 @@ def product_of_row(row: Floats) -> Product:
     """A bare product; of a convolution the matrices that im2col makes."""
     base = Problem.gemm(int(row[C.M]), int(row[C.N]), int(row[C.K]))
     batch = int(row[C.BATCH])
-    if batch > 1:
-        tensors = tuple(Operand(t.name, ((("batch", 1),), *t.axes)) for t in base.tensors)
-        base = Problem((("batch", batch), *base.dims), tensors, "C")
     pattern, density = _of_operands(row, float(row[C.B_DENSITY]))
-    return Product(base, pattern, density, float(max(row[C.A_BITS], row[C.B_BITS])))
+    shape = base.batched(batch) if batch > 1 else base
+    return Product(shape, pattern, density, float(max(row[C.A_BITS], row[C.B_BITS])))
 
 
 def _of_operands(row: Floats, b_density: float) -> tuple[Floats, float]:

@@ -132,15 +132,17 @@ class Problem:
         """
         if op.groups is not None:
             view = op.gemm
-            base = cls.gemm(view.m, view.n, view.k)
-            batched = tuple(replace(t, axes=((("batch", 1),), *t.axes)) for t in base.tensors)
-            dims = (("batch", view.batch), *base.dims)
-            return cls(dims, batched, "C", name=op.name)
+            return replace(cls.gemm(view.m, view.n, view.k).batched(view.batch), name=op.name)
         parts = (("A", op.a, op.a_axes), ("B", op.b, op.b_axes), ("C", op.out, op.out_axes))
         plain = cls(op.dims, tuple(Operand(name, axes) for name, _, axes in parts), "C", name=op.name)
         return plain.with_densities(
             {name: of_pattern(tensor.pattern, plain.shape(name)) for name, tensor, _ in parts if name != "C"}
         )
+
+    def batched(self, count: int) -> Problem:
+        """As many of this problem, each with tensors of its own."""
+        tensors = tuple(replace(tensor, axes=((("batch", 1),), *tensor.axes)) for tensor in self.tensors)
+        return replace(self, dims=(("batch", count), *self.dims), tensors=tensors)
 
     def covered(self, extents: Mapping[str, int]) -> Problem:
         """What loops over larger extents work on: the problem itself, as edges are clipped; padded with a real mask."""
