@@ -71,7 +71,8 @@ class Evaluations:
         self.problem, self.architecture = problem, architecture
         self.prepared: Prepared = prepare(problem, architecture)
         # Of the orders, one with the reduction along one mesh axis.
-        self.order: Order = orders(problem, architecture, ANY)[len(orders(problem, architecture, ANY)) // 4]
+        starts = orders(problem, architecture, ANY)
+        self.order: Order = starts[len(starts) // 4]
         rng = np.random.default_rng(0)
         self.picks = np.stack([rng.integers(0, size, MANY) for size in self.order.sizes])
         self.outcomes = np.empty((len(Outcome), MANY))
@@ -122,7 +123,7 @@ def speed() -> None:
     report("two cores over one, median of 5", f"{median(one / two for one, two in pairs):.2f} x", "at least 1.6 x")
 
 
-def exhaustive_cycles(problem: Problem, architecture: Architecture) -> float:
+def fewest_cycles(problem: Problem, architecture: Architecture) -> float:
     """A bound that no mapping beats: all elements busy all the time; where it is met, it is the optimum."""
     return problem.operations / architecture.compute.instances
 
@@ -132,7 +133,7 @@ def searches() -> None:
     gemm, dense = Problem.gemm(4096, 4096, 4096), machine()
     took = median_seconds(lambda: find(gemm, dense), repeats=5)
     found = find(gemm, dense)
-    above = found.best.cycles / exhaustive_cycles(gemm, dense) - 1.0
+    above = found.best.cycles / fewest_cycles(gemm, dense) - 1.0
     report("best mapping of a 4096^3 GEMM", f"{took:.3f} s", "at most 0.25 s; ZigZag 3.3 s, AccelForge 56 s")
     report("  cycles above the lower bound of any mapping", f"{above:.2%}", "at most 1 %")
     flows = Constraints(tuple(NAMED.values()))
@@ -162,6 +163,6 @@ elif __name__ == "__main__":
     report("memory of all this", f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB", "at most 400 MB")
     report(
         "first search in a new process, warm cache",
-        f"{median_seconds(lambda: quiet([sys.executable, __file__, 'first']), 3):.2f} s",
+        f"{median_seconds(lambda: quiet([sys.executable, __file__, FIRST]), 3):.2f} s",
         "at most 2 s",
     )

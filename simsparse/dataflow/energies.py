@@ -50,7 +50,7 @@ class StorageEnergies:
         return next((self.table_pj[name] for name in names if name in self.table_pj), default)
 
     def charges(self) -> tuple[float, ...]:
-        """pJ of each operation, in the order of `Charge`."""
+        """pJ of each operation, in the order of `LevelColumn` from `CHARGES` on."""
         data: list[float] = []
         metadata: list[float] = []
         for state in ("", "gated_", "skipped_"):

@@ -1,8 +1,7 @@
 """`map`: the best mapping of a problem on an architecture, the Pareto front beside it, and why.
 
-Where the space is small, every mapping is evaluated. Else each loop order gives random mappings, and the best of them
-are improved: all ways to split one dimension, random ways to split two, and the sibling orders, until nothing gets
-better or the budget is spent. The compiled code evaluates arrays of mappings; no object stands for one.
+Where the space is small, every mapping is evaluated, else local search improves random ones (see `improvement`) until
+the budget is spent or goes on in vain. The compiled code evaluates arrays of mappings; no object stands for one.
 """
 
 from __future__ import annotations
@@ -137,9 +136,9 @@ def _found(search: Evaluation, champions: list[State], exhaustive: bool) -> Foun
         raise UnsupportedError("no dataflow has a loop for every dimension of the problem, expected one that has")
     champions.sort(key=by_score)
     best = champions[0]
-    mapping = best.order.mapping(best.picks, search.problem, search.architecture)
     if best.score >= IDLE:
         raise UnsupportedError(_reason(search, best))
+    mapping = best.order.mapping(best.picks, search.problem, search.architecture)
     analysis = analyze(search.problem, search.architecture, mapping)
     names = [flow.name for flow in search.constraints.dataflows]
     front = tuple(Point(float(c), float(e) * 1e-12, names[int(f)]) for c, e, f in search.front)
