@@ -19,7 +19,7 @@ from simsparse.measurements import Measurement, csv_files, read_measurements
 from simsparse.plan import Floats, Ints
 from simsparse.predictions import attention_of
 from simsparse.problems import gemm_problems
-from simsparse.readings import AttentionReading, GemmReading
+from simsparse.readings import AttentionReading, GemmReading, ModelReading
 from simsparse.simulate import without_pattern
 from simsparse.sparsity import DENSE
 
@@ -105,6 +105,14 @@ def read(folder: Path) -> list[Block]:
         for machine, kernel, run in _runs(row, dense_s):
             found[machine, kernel, run.speedup].append(run)
     return [_block(*key, runs) for key, runs in sorted(found.items())]
+
+
+def model_steps(folder: Path) -> Iterator[tuple[Measurement, ModelReading]]:
+    """Measured steps of models, with how each row is read."""
+    for row in (row for path in csv_files([folder])[0] for row in read_measurements(path) if row.scored):
+        reading = READER.reading(row)
+        if isinstance(reading, ModelReading) and not isinstance(reading, AttentionReading):
+            yield row, reading
 
 
 def _runs(row: Measurement, dense_s: float) -> Iterator[tuple[str, str, _Run]]:

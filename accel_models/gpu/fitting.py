@@ -18,6 +18,7 @@ from accel_models.gpu.machine import GpuMachine
 from accel_models.gpu.search import Point, minimise, rounded
 from accel_models.gpu.spec import GpuSpec
 from simsparse.plan import Floats
+from simsparse.readings import Changes
 
 # Dense kernels tell what a card reaches; constants of a family or card are fitted on that many rows at least.
 DENSE = ("cublas", "cublas-simt")
@@ -29,9 +30,9 @@ RELUCTANCE = {"clock_fraction": 0.0, "dram_fraction": 0.05, "l2_fraction": 0.05}
 
 
 @cache
-def spec_of(machine: str) -> GpuSpec:
-    """The shipped spec of a card."""
-    spec = FAMILY.spec(FAMILY.files[machine])
+def spec_of(machine: str, changes: Changes = ()) -> GpuSpec:
+    """The shipped spec of a card, with what a row changes of it."""
+    spec = FAMILY.spec(FAMILY.files[machine]).with_figures(dict(changes))
     assert isinstance(spec, GpuSpec)
     return spec
 

@@ -7,26 +7,26 @@ the rows of one model left out, which then stands for a framework whose constant
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from accel_models.gpu.evidence import model_steps
 from accel_models.gpu.fitted import Constants, FrameworkConstants, Search
 from accel_models.gpu.fitting import spec_of
 from accel_models.gpu.frameworks import Framework
 from accel_models.gpu.machine import GpuMachine
-from accel_models.gpu.measurements import READER
 from accel_models.gpu.search import minimise
 from accel_models.gpu.spec import GpuSpec
 from simsparse.errors import SimsparseError
-from simsparse.measurements import Measurement, csv_files, read_measurements
+from simsparse.measurements import Measurement
 from simsparse.outcomes import Outcome, in_metric
 from simsparse.plan import Floats, Plan
 from simsparse.predictions import workload_of
-from simsparse.readings import AttentionReading, ModelReading
+from simsparse.readings import ModelReading
 from simsparse.workload import Workload
 
 # A batch that fills memory leaves the allocator no room, which takes a time of its own.
@@ -108,18 +108,12 @@ def _best(name: str, steps: Sequence[Step], constants: Constants) -> dict[str, f
 
 def measured_steps(folder: Path, constants: Constants) -> Iterator[Step]:
     """Steps of models whose framework is known, once for rows that are read alike."""
-    rows = [row for path in csv_files([folder])[0] for row in read_measurements(path) if row.scored]
-    alike: dict[ModelReading, list[Measurement]] = {}
-    for row in rows:
-        reading = READER.reading(row)
-        if isinstance(reading, ModelReading) and not isinstance(reading, AttentionReading) and _FULL not in row.note:
-            alike.setdefault(reading, []).append(row)
+    alike: dict[ModelReading, list[Measurement]] = defaultdict(list)
+    for row, reading in model_steps(folder):
+        if "framework" in dict(reading.changes) and _FULL not in row.note:
+            alike[reading].append(row)
     for reading, members in alike.items():
-        changes = dict(reading.changes)
-        if "framework" not in changes:
-            continue
-        spec = spec_of(reading.machine).with_figures(changes)
-        assert isinstance(spec, GpuSpec)
+        spec = spec_of(reading.machine, reading.changes)
         try:
             work = workload_of(reading)
             if reading.pattern != "dense":

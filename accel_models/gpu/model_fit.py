@@ -14,20 +14,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from accel_models.gpu.evidence import model_steps
 from accel_models.gpu.fitted import Constants
 from accel_models.gpu.fitting import spec_of
 from accel_models.gpu.interval_fit import Bools, bounds_of
 from accel_models.gpu.intervals import Factors, Intervals
 from accel_models.gpu.machine import GpuMachine
-from accel_models.gpu.measurements import READER
 from accel_models.gpu.search import rounded
-from accel_models.gpu.spec import GpuSpec
 from simsparse.errors import SimsparseError
-from simsparse.measurements import csv_files, read_measurements
 from simsparse.outcomes import Outcome, in_metric, interval_in_metric
 from simsparse.plan import Floats
 from simsparse.predictions import model_outcome
-from simsparse.readings import AttentionReading, Changes, ModelReading
+from simsparse.readings import Changes
 
 
 @dataclass(frozen=True)
@@ -64,22 +62,16 @@ def steps(folder: Path, constants: Constants, known: Intervals) -> Steps:
 
 def _steps(folder: Path, constants: Constants, known: Intervals) -> Iterator[tuple[str, bool, float, float]]:
     machines: dict[tuple[str, Changes], GpuMachine] = {}
-    for row in (row for path in csv_files([folder])[0] for row in read_measurements(path) if row.scored):
-        reading = READER.reading(row)
-        if not isinstance(reading, ModelReading) or isinstance(reading, AttentionReading) or row.value is None:
-            continue
+    for row, reading in model_steps(folder):
         key = (reading.machine, reading.changes)
         if key not in machines:
-            spec = spec_of(reading.machine).with_figures(dict(reading.changes))
-            assert isinstance(spec, GpuSpec)
-            machines[key] = GpuMachine(spec, constants, known)
-        machine = machines[key]
+            machines[key] = GpuMachine(spec_of(*key), constants, known)
         try:
-            run = model_outcome(reading, machine)
+            run = model_outcome(reading, machines[key])
             predicted, bounds = in_metric(run, row.metric), interval_in_metric(run, row.metric)
         except SimsparseError:
             continue
-        if bounds is not None:
+        if bounds is not None and row.value is not None:
             off = float(np.log(row.value / predicted))
             side = bounds[1] if off > 0 else bounds[0]
             known_off = abs(float(np.log(side / predicted)))
