@@ -255,16 +255,3 @@ def test_the_tile_search_finds_what_trying_all_tiles_finds() -> None:
                 row[Map.RESIDENT] = resident_blocks(tile_m, tile_n, row[Map.K], machine.card)
                 best = min(best, product_terms(row, machine.card, np.empty(WORK_WIDTH), np.inf))
         assert found == best
-
-
-def test_figures_of_the_evidence(evidence: object) -> None:
-    """cuBLAS and cuSPARSELt on tensor cores: median error at most 12 %, at least 97 % of the rows priced."""
-    from simsparse import validate
-
-    report = validate([f"{evidence}/published/gpu24.csv"])
-    systems = ("cuBLAS", "cuSPARSELt", "PyTorch dense matmul")
-    rows = [r for r in report.rows if r.system.startswith(systems) and r.error is not None and "/" not in r.id]
-    gemms = [r for r in rows if r.kernel in ("cublas", "cusparselt") or not r.priced]
-    assert len(gemms) > 150
-    assert sum(r.priced for r in gemms) >= 0.97 * len(gemms)
-    assert np.median([abs(r.error) for r in gemms if r.error is not None]) <= 0.12
