@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.machine import KernelMachine
-from simsparse.plan import Floats, Machine
+from simsparse.plan import Floats, Machine, Prices
 from simsparse.problems import MAX_EXTENT, gemm_problems
 from simsparse.registry import load_machine
-from simsparse.simulate import estimate_problems, without_pattern
+from simsparse.simulate import estimate_problems
 from simsparse.sparsity import parse
 
 # A family is the text of a pattern with a star for what varies: M of N:M, else the sparsity.
@@ -133,9 +133,9 @@ def breakeven(
     for label, extent in (("M", m), ("N", n), ("K", k), ("most N", most_n)):
         if not 1 <= extent <= MAX_EXTENT:
             raise InputError.expected(label, extent, "from 1 to 2^40")
-    dense = estimate_problems(target, gemm_problems(m, n, k, a_dtype=dtype, b_dtype=dtype))
-    dense_s = float(dense.latency_s[0])
-    special = _made_for_patterns(target, without_pattern(gemm_problems(m, n, k, a_dtype=dtype, b_dtype=dtype)))
+    dense = gemm_problems(m, n, k, a_dtype=dtype, b_dtype=dtype)
+    dense_s = float(estimate_problems(target, dense).latency_s[0])
+    special = _made_for_patterns(target, dense)
     step = FINE if isinstance(target, KernelMachine) else COARSE
     curves, refused = [], []
     for family in families:
@@ -153,7 +153,7 @@ def breakeven(
                 tuple(best.kernel[i] for i in kept), tuple(best.bound[i] for i in kept),
             )
         )  # fmt: skip
-    batches = _batches(most_n, dense=step == FINE)
+    batches = _batches(most_n, fine=step == FINE)
     followed = tuple(_over_batch(target, m, k, batches, pattern, dtype) for pattern in patterns)
     return Breakeven(target.name, (m, n, k), dense_s, tuple(curves), tuple(refused), batches, followed)
 
@@ -215,11 +215,9 @@ class _Fastest:
 def _fastest(machine: Machine, kernels: Iterable[str], rows: Floats) -> _Fastest:
     latency_s, names, bounds, reason = np.full(len(rows), np.inf), [""] * len(rows), [""] * len(rows), ""
     for kernel in kernels:
-        for part in _parts(machine, kernel, rows):
-            try:
-                prices = machine.price(machine.lower_problems(rows[part], kernel=kernel))
-            except UnsupportedError as error:
-                reason = str(error).rpartition(": ")[2]
+        for part, prices in _priced(machine, kernel, rows, list(range(len(rows)))):
+            if isinstance(prices, str):
+                reason = prices
                 continue
             for at, i in enumerate(part):
                 if prices.latency_s[at] < latency_s[i]:
@@ -228,16 +226,24 @@ def _fastest(machine: Machine, kernels: Iterable[str], rows: Floats) -> _Fastest
     return _Fastest(latency_s, names, bounds, reason)
 
 
-def _parts(machine: Machine, kernel: str, rows: Floats) -> list[list[int]]:
-    """All rows in one call where the kernel runs all of them, else one by one."""
-    every = list(range(len(rows)))
-    return [every] if _runs(machine, rows, kernel) else [[i] for i in every]
+def _priced(machine: Machine, kernel: str, rows: Floats, part: list[int]) -> Iterator[tuple[list[int], Prices | str]]:
+    """Prices of `part` of the rows, together where the kernel runs all of them, else one by one; or why it does not."""
+    try:
+        prices = machine.price(machine.lower_problems(rows[part], kernel=kernel))
+    except UnsupportedError as error:
+        if len(part) == 1:
+            yield part, str(error).rpartition(": ")[2]
+        else:
+            for i in part:
+                yield from _priced(machine, kernel, rows, [i])
+    else:
+        yield part, prices
 
 
-def _batches(most: int, *, dense: bool) -> NDArray[np.int64]:
-    """1, 2, 3, 4, 6, 8, 12, … up to `most`; powers of 4 where not dense."""
+def _batches(most: int, *, fine: bool) -> NDArray[np.int64]:
+    """1, 2, 3, 4, 6, 8, 12, … up to `most`; powers of 4 where not fine."""
     steps = (
-        np.unique(np.concatenate([2 ** np.arange(0, 41), 3 * 2 ** np.arange(0, 40)])) if dense else 4 ** np.arange(20)
+        np.unique(np.concatenate([2 ** np.arange(0, 41), 3 * 2 ** np.arange(0, 40)])) if fine else 4 ** np.arange(20)
     )
     return np.asarray(steps[steps <= most], np.int64)
 
