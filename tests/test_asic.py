@@ -10,6 +10,7 @@ import pytest
 from asic_designs import UNLIMITED, design, machine, product
 
 from accel_models.asic import FAMILY
+from accel_models.asic.product import COMPUTE_S, LATENCY_S, WAIT_S
 from simsparse.dataflow.store import content_key, remembered
 from simsparse.errors import SimsparseError
 from simsparse.plan import ProblemColumn as C
@@ -78,6 +79,14 @@ def test_dual_sides() -> None:
     )
     assert dense / 2.2 <= half < dense
     assert dense / 4.4 <= both < half
+
+
+def test_waiting_is_counted_once() -> None:
+    """Line buffers that fill slowly: what fills them while all else waits takes no time beside it."""
+    dstc = machine("dstc-paper", {"levels.GLB.read_words_per_cycle": 2.0})
+    plan = dstc.lower_problems(gemm_problems(256, 256, 256, pattern="unstructured:0.9"))
+    assert plan.mapping[0, WAIT_S] > plan.mapping[0, COMPUTE_S]
+    assert dstc.price(plan).latency_s == pytest.approx(plan.mapping[:, LATENCY_S], rel=1e-12)
 
 
 def test_eyeriss_compresses_inputs_and_gates_their_zeros() -> None:

@@ -116,7 +116,8 @@ def mapped_row(analysis: Analysis, shape: Problem, words: int, clock_hz: float) 
         reads, writes = counts[:, Count.READ_WORDS], counts[:, Count.WRITE_WORDS]
         start = FIRST_LEVEL + LEVEL_WIDTH * at
         cycles = max(reads.sum() / level.read_words_per_cycle, writes.sum() / level.write_words_per_cycle)
-        row[start + LEVEL_S] = cycles * analysis.stretch(level.name) * step_s
+        # What moves while all else waits is in the wait, and not in the cycles of the level.
+        row[start + LEVEL_S] = min(cycles * analysis.stretch(level.name), analysis.level_cycles(level.name)) * step_s
         row[start + LEVEL_BYTES] = ((reads + writes) * counts[:, Count.INSTANCES_MAX]).sum() * level.word_bits / 8.0
         row[start + LEVEL_J] = counts[:, Count.ENERGY_PJ].sum() * 1e-12
     return row
