@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,12 @@ def test_a_minute_gives_a_machine_and_its_rooflines(
     assert 2.0 < figures["l2.bytes_per_cycle"].value < 200
     assert 5e8 < figures["clock_hz"].value < 7e9
     assert main(["simulate", "bert-base", "--on", str(path), "--dtype", "fp32"]) == 0
+
+
+def test_a_worker_that_dies_without_a_word_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring.sys, "executable", shutil.which("false"))
+    with pytest.raises(UnsupportedError, match="timing with 1 threads failed, expected it to end: exit status 1"):
+        list(measuring._worker(1, 1.0))
 
 
 def test_a_killed_measurement_leaves_nothing(tmp_path: Path) -> None:

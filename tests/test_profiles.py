@@ -72,6 +72,7 @@ def test_real_torch(tmp_path, capsys):
     assert ",32,16,64,1,fp32,latency_us," in capsys.readouterr().out
 
 
+UNSHAPED = {**op("aten::mm", [], 1), "args": {"Input Dims": None, "Input type": 3}}
 NSYS = """Generating SQLite file
 \x20
 Time (%),Total Time (ns),Instances,Avg (ns),Med (ns),Min (ns),Max (ns),StdDev (ns),Name
@@ -121,6 +122,9 @@ def test_tables_of_nsight(tmp_path, capsys, content, expected):
     [
         ("t.json", "{", [], "expected JSON as torch.profiler writes it"),
         ("t.json", '{"traceEvents": []}', [], "expected a Chrome trace with traceEvents"),
+        ("t.json", '{"traceEvents": 5}', [], "expected a Chrome trace with traceEvents"),
+        ("t.json", '{"traceEvents": [{}], "deviceProperties": [7]}', [], "expected --device"),
+        ("t.json", json.dumps({"traceEvents": [UNSHAPED]}), ["--device", "d"], "record_shapes=True"),
         ("t.json", json.dumps({"traceEvents": [op("aten::mm", [[8, 16], [16, 4]], 1)]}), [], "expected --device"),
         ("t.json", json.dumps({"traceEvents": [op("aten::relu", [[8]], 1)]}), ["--device", "d"], "expected operators"),
         ("t.json", json.dumps({"traceEvents": [op("aten::mm", [], 1)]}), ["--device", "d"], "record_shapes=True"),

@@ -7,8 +7,9 @@ The time of a product is that of its kernels, or of the operator itself where no
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,8 @@ def _bmm(dims: Sequence[Dims], _: str) -> Extents:
 
 
 def _compressed(dims: Sequence[Dims], dtype: str) -> Extents:
-    stored = 1
-    for extent in dims[0]:
-        stored *= extent
     k, n = dims[1]
-    return round(stored / _COMPRESSED[_BYTES[dtype]] / k), n, k, 1
+    return round(math.prod(dims[0]) / _COMPRESSED[_BYTES[dtype]] / k), n, k, 1
 
 
 def _semi_structured(dims: Sequence[Dims], _: str) -> Extents:
@@ -94,7 +92,7 @@ def read_torch_trace(path: Path, device: str = "") -> list[Timed]:
     launched: dict[object, float] = defaultdict(float)
     for event in events:
         if event.get("cat") == "kernel":
-            launched[_args(event).get("External id")] += float(event.get("dur", 0.0))
+            launched[_args(event).get("External id")] += _micros(event)
     products = [event for event in events if event.get("cat") == "cpu_op" and event.get("name") in _RULES]
     if not products:
         raise InputError.expected(
@@ -103,7 +101,7 @@ def read_torch_trace(path: Path, device: str = "") -> list[Timed]:
     found: dict[tuple[object, ...], list[float]] = defaultdict(list)
     for event in products:
         args, rule = _args(event), _RULES[str(event["name"])]
-        micros = launched.get(args.get("External id"), 0.0) if launched else float(event.get("dur", 0.0))
+        micros = launched.get(args.get("External id"), 0.0) if launched else _micros(event)
         if micros > 0.0:
             found[str(event["name"]), *_read(rule, args, path)].append(micros * 1e-6)
     if not found:
@@ -122,8 +120,8 @@ def _timed(device: str, key: tuple[Any, ...], seconds: list[float]) -> Timed:
 
 def _read(rule: _Rule, args: Mapping[str, Any], path: Path) -> tuple[object, ...]:
     """Type and extents of an operator."""
-    dims = [tuple(each) if isinstance(each, list) else () for each in args.get("Input Dims", ())][rule.first :]
-    types = [str(each) for each in args.get("Input type", ())][rule.first :]
+    dims = [tuple(each) if isinstance(each, list) else () for each in _list(args.get("Input Dims"))][rule.first :]
+    types = [str(each) for each in _list(args.get("Input type"))][rule.first :]
     if not dims or not types:
         raise InputError(f"trace {str(path)!r} has no input shapes, expected one recorded with record_shapes=True")
     dtype = _DTYPES.get(types[0], "")
@@ -131,13 +129,22 @@ def _read(rule: _Rule, args: Mapping[str, Any], path: Path) -> tuple[object, ...
         raise InputError.expected(f"type of a product in trace {str(path)!r}", types[0], f"one of {', '.join(_DTYPES)}")
     try:
         return dtype, *rule.extents(dims, dtype)
-    except (ValueError, IndexError, KeyError):
+    except (ValueError, TypeError, IndexError, KeyError):
         raise InputError.expected(f"operands in trace {str(path)!r}", dims, "two matrices") from None
 
 
 def _args(event: Mapping[str, Any]) -> Mapping[str, Any]:
     args = event.get("args", {})
     return args if isinstance(args, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _micros(event: Mapping[str, Any]) -> float:
+    taken = event.get("dur")
+    return float(taken) if isinstance(taken, (int, float)) else 0.0
 
 
 def _load(path: Path) -> tuple[list[dict[str, Any]], Sequence[Mapping[str, Any]]]:
@@ -147,8 +154,10 @@ def _load(path: Path) -> tuple[list[dict[str, Any]], Sequence[Mapping[str, Any]]
         raise InputError.expected("trace", str(path), f"a file that can be read ({error.strerror})") from None
     except ValueError:
         raise InputError.expected("trace", str(path), "JSON as torch.profiler writes it") from None
-    events: Iterable[Any] = content.get("traceEvents", ()) if isinstance(content, dict) else ()
-    listed = [event for event in events if isinstance(event, dict)]
-    if not listed:
+    events, properties = (
+        [entry for entry in _list(content.get(key)) if isinstance(entry, dict)] if isinstance(content, dict) else []
+        for key in ("traceEvents", "deviceProperties")
+    )
+    if not events:
         raise InputError.expected("trace", str(path), "a Chrome trace with traceEvents")
-    return listed, content.get("deviceProperties", ())
+    return events, properties
