@@ -20,11 +20,14 @@ def targets_of(stage: Stage, evidence: Path) -> list[Target]:
     return stage.targets(rows)
 
 
-@pytest.mark.parametrize(("stage", "median", "p90"), [(1, 0.06, 0.16), (2, 0.05, 0.12), (3, 0.05, 0.25)])
+@pytest.mark.parametrize(("stage", "median", "p90"), [(1, 0.053, 0.135), (2, 0.03, 0.12), (3, 0.02, 0.25)])
 def test_predicted_encoders_and_networks_come_near_the_measured_ones(
     evidence: Path, stage: int, median: float, p90: float
 ) -> None:
-    """ITREX encoders (every third row), Fast Sparse ConvNets and ONNX Runtime, with the constants that ship."""
+    """ITREX encoders (every third row), Fast Sparse ConvNets and ONNX Runtime, with the constants that ship.
+
+    Of the encoders 4 and 12 % are asked for, which 4.8 and 12.9 % (of all rows) miss.
+    """
     targets = targets_of(STAGES[stage], evidence)[:: 3 if stage == 1 else 1]
     error = np.abs(prediction(targets)(constants()) / [target.measured_s for target in targets] - 1)
     assert len(targets) >= 5

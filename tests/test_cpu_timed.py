@@ -40,14 +40,17 @@ def errors(measured: Sequence[Measurement], machine: Path = MACHINE) -> Floats:
 @pytest.mark.parametrize(
     ("systems", "median", "p90"),
     [
-        (("numpy", "onnxruntime"), 0.08, 0.25),
+        (("numpy", "onnxruntime"), 0.08, 0.24),
         (("scipy-csr", "scipy-bsr", "numba-csr"), 0.12, 0.30),
     ],
 )
 def test_a_calibrated_machine_predicts_what_was_timed_on_it(
     systems: tuple[str, ...], median: float, p90: float
 ) -> None:
-    """The times were taken while other programs ran: by a tenth they differ from one repetition to the next."""
+    """The times were taken while other programs ran: by a tenth they differ from one repetition to the next.
+
+    Of dense products a 90th percentile of 20 % is asked for, which 23 % misses.
+    """
     error = errors(rows(*systems))
     assert len(error) > 100
     assert np.median(error) <= median
