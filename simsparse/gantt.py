@@ -29,6 +29,7 @@ WAITS = {
 # Tiles of the longest call that the closer look shows.
 CLOSE_TILES = 10
 MOST_LABELS, MOST_LINES = 8, 40
+LONGEST_NAME = 28
 # Bars of an engine, beyond which heights show how much of each moment it works.
 MOST_BARS, MOMENTS = 1000, 500
 
@@ -127,12 +128,15 @@ def _calls(ax: Axes, log: EventLog) -> None:
         ax.axvline(start, color="black", lw=0.5, alpha=0.5)
     total = float(log.latency_s.sum())
     named = sorted(np.argsort(-log.latency_s, kind="stable")[:MOST_LABELS].tolist())
-    for call in (c for c in named if log.latency_s[c] > 0.03 * total):
-        room = max(4, int(150 * log.latency_s[call] / total))
-        text = log.labels[call]
-        text = text if len(text) <= room else f"{text[: room - 1]}…"
-        middle = (starts[call] + log.latency_s[call] / 2) / total
-        ax.text(middle, 1.02, text, transform=ax.transAxes, ha="center", va="bottom", fontsize=7)
+    shown = [call for call in named if log.latency_s[call] > 0.03 * total]
+    # Names that do not fit side by side slant.
+    room = {call: int(150 * log.latency_s[call] / total) for call in shown}
+    slants = any(len(log.labels[call]) > room[call] for call in shown)
+    slant = {"rotation": 30, "rotation_mode": "anchor", "ha": "left"} if slants else {"ha": "center"}
+    for call in shown:
+        text, middle = log.labels[call], (starts[call] + log.latency_s[call] / 2) / total
+        text = text if len(text) <= LONGEST_NAME or not slants else f"{text[: LONGEST_NAME - 1]}…"
+        ax.text(middle, 1.02, text, transform=ax.transAxes, va="bottom", fontsize=7, **slant)
 
 
 def _closer(log: EventLog) -> tuple[float, float, str]:
@@ -147,7 +151,7 @@ def _closer(log: EventLog) -> tuple[float, float, str]:
 def _shares(ax: Axes, log: EventLog, engines: list[Engine]) -> None:
     """How the time of each engine divides: work, and what it waits for."""
     rows, left = np.arange(len(engines)), np.zeros(len(engines))
-    parts = [("works", ("#0072B2", ""), log.busy_fraction[engines])]
+    parts = [("works", STYLES[What.COMPUTE], log.busy_fraction[engines])]
     stalled = log.stalled_fraction[engines]
     parts += [(f"waits: {wait.name.lower()}", WAITS[wait], stalled[:, wait]) for wait in Wait if stalled[:, wait].any()]
     for label, (colour, hatch), share in parts:
