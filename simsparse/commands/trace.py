@@ -14,7 +14,6 @@ from simsparse.commands.options import (
     Batch,
     Context,
     DTypeName,
-    Format,
     FormatOption,
     Kernel,
     Methods,
@@ -103,10 +102,15 @@ def trace(
             store_share=store_share,
         )
     title = f"{workload} on {machine.name}, batch {batch}"
-    if output is not None:
-        _write(log, title, output)
+    pictures = {}
+    if output is not None and Path(output).suffix.lower() == ".json":
+        write_files({output: (json.dumps(log.to_chrome_trace()) + "\n").encode()})
+    elif output is not None:
+        from simsparse.gantt import gantt
+
+        pictures[output] = gantt(log, title=title)
     notes = machine.notes(plan) if isinstance(machine, HasNotes) else ()
-    emit(_report(log, title, notes), form or Format.TABLE, None)
+    emit(_report(log, title, notes), form, None, pictures)
 
 
 def chosen(plan: Plan, globs: list[str] | None) -> Plan:
@@ -129,19 +133,6 @@ def chosen(plan: Plan, globs: list[str] | None) -> Plan:
         raise InputError.expected("--op", " ".join(globs), f"a glob that names an op of the plan, such as {some}")
     calls = tuple(plan.calls[row] for row in rows)
     return replace(plan, calls=calls, problem=plan.problem[rows], mapping=plan.mapping[rows], kernel=plan.kernel[rows])
-
-
-def _write(log: EventLog, title: str, output: str) -> None:
-    if Path(output).suffix.lower() == ".json":
-        write_files({output: (json.dumps(log.to_chrome_trace()) + "\n").encode()})
-        return
-    import io
-
-    from simsparse.gantt import gantt
-
-    picture = io.BytesIO()
-    gantt(log, title=title).savefig(picture, format=Path(output).suffix[1:].lower(), dpi=150)
-    write_files({output: picture.getvalue()})
 
 
 def _report(log: EventLog, title: str, notes: tuple[str, ...]) -> Report:
