@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,21 +97,31 @@ def write_parquet(found: Designs, path: str) -> None:
 def picture(found: Designs, choice: Choice, path: str | Path | None = None) -> Figure:
     """Time of all designs over the share of the card that they take, with the front coloured by its energy."""
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     from simsparse import _canvas
 
     figure, ax = _canvas.canvas(None, 7.0, 4.5)
     rows, best, share = choice.front, choice.best, 100 * found.space.share
-    ax.scatter(share, found.latency_s, s=3, color="0.85", linewidths=0, rasterized=True, label="designs that fit")
+    ax.scatter(share, found.latency_s, s=3, color="0.85", linewidths=0, rasterized=True)
+    ax.scatter([], [], s=22, color="0.85", label="designs that fit")
     points = ax.scatter(
         share[rows], found.latency_s[rows], c=found.energy_j[rows], s=22, cmap="viridis", norm=LogNorm(),
         label="beaten by none",
     )  # fmt: skip
     ax.scatter(share[best], found.latency_s[best], s=130, marker="*", color="C3", label=f"least {choice.minimise}")
     ax.set(yscale="log", xlabel="share of the card, %", ylabel="time")
-    ax.yaxis.set_major_formatter(_canvas.seconds)
-    figure.colorbar(points, label="energy", format=lambda value, _: si(value, "J"))
+    bar = figure.colorbar(points, label="energy")
+    for axis, unit in ((ax.yaxis, "s"), (bar.ax.yaxis, "J")):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(_in(unit))
+        axis.set_minor_formatter(NullFormatter())
     ax.legend(fontsize=8, frameon=False)
     limits = " and ".join(limit.text for limit in choice.budgets)
     ax.set_title(f"{found.workload} on designs for {found.spec.name}" + (f", {limits}" if limits else ""), fontsize=10)
     return _canvas.done(figure, path)
+
+
+def _in(unit: str) -> Callable[[float, object], str]:
+    """How an axis writes values in a unit."""
+    return lambda value, _: si(value, unit)
