@@ -2,7 +2,7 @@
 
 For every dataflow that is allowed, and every number of groups an element may hold, tiles are halvings of the extents
 rounded up to what fills the array. A tile is taken if half of each buffer (all of it without double buffering) holds
-it. What is minimised is the time of the combining rule in `machine.py`, plus a small share of the time of the memory
+it. What is minimised is the time of the combining rule in `pricing.py`, plus a small share of the time of the memory
 traffic: of schedules about as fast, that with less traffic.
 
 Without offline scheduling all products have one dataflow (weight-stationary, unless the machine has only the other), a
@@ -203,21 +203,17 @@ def search_all(hardware: Floats, products: Floats, out: Floats) -> None:
 
 
 def schedule(hardware: Floats, products: Floats) -> Floats:
-    """The best mapping of each product.
+    """The best mapping of each product on one machine.
 
     Parameters
     ----------
-    hardware : (1 or n, len(Hardware)) ndarray
+    hardware : (1, len(Hardware)) ndarray
     products : (n, len(Product)) ndarray
 
     Returns
     -------
     (n, len(Mapping)) ndarray
     """
-    if len(hardware) > 1:
-        out = np.zeros((len(products), len(Map)))
-        search_all(hardware, products, out)
-        return out
     # Networks repeat their layers: each product is searched once.
     distinct, where = np.unique(products, axis=0, return_inverse=True)
     found = np.zeros((len(distinct), len(Map)))
