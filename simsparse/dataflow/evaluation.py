@@ -134,12 +134,12 @@ class Evaluation:
         return outcomes
 
     def _ready(self, extents: tuple[int, ...]) -> Prepared:
-        """The arrays of the problem under loops that cover these extents."""
-        if extents not in self._prepared:
-            grown = dict(zip(self.problem.dim_names, extents, strict=True))
-            problem = self.problem if grown == dict(self.problem.dims) else self.problem.covered(grown)
-            self._prepared[extents] = prepare(problem, self.architecture)
-        return self._prepared[extents]
+        """The arrays of the problem under loops that cover these extents; only those of real masks depend on them."""
+        key = extents if self.problem.masked else ()
+        if key not in self._prepared:
+            problem = self.problem.covered(dict(zip(self.problem.dim_names, extents, strict=True)))
+            self._prepared[key] = prepare(problem, self.architecture)
+        return self._prepared[key]
 
     def _on_cores(self, prepared: Prepared, order: Order, picks: Ints) -> Floats:
         if self.cores == 1 or picks.shape[1] < FEW:

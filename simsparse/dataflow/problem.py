@@ -96,6 +96,11 @@ class Problem:
         """Multiply-accumulates of the dense problem."""
         return math.prod(extent for _, extent in self.dims)
 
+    @cached_property
+    def masked(self) -> bool:
+        """Whether a tensor has a real mask."""
+        return any(tensor.density.kind is DensityKind.ASKED for tensor in self.tensors)
+
     def tensor(self, name: str) -> Operand:
         """The tensor of a name."""
         for tensor in self.tensors:
@@ -146,8 +151,7 @@ class Problem:
 
     def covered(self, extents: Mapping[str, int]) -> Problem:
         """What loops over larger extents work on: the problem itself, as edges are clipped; padded with a real mask."""
-        masked = any(tensor.density.kind is DensityKind.ASKED for tensor in self.tensors)
-        return self.padded(extents) if masked else self
+        return self.padded(extents) if self.masked and extents != dict(self.dims) else self
 
     def padded(self, extents: Mapping[str, int]) -> Problem:
         """The same problem with larger extents; the padding is zero, and stored as zeros of the tensor are."""
