@@ -13,6 +13,7 @@ from simsparse.dataflow import _batch
 from simsparse.dataflow._arrays import Floats, Ints
 from simsparse.dataflow._batch import Outcome
 from simsparse.dataflow.architecture import Architecture, Compute, Storage
+from simsparse.dataflow.frames import Frame
 from simsparse.dataflow.mapspace import Order
 from simsparse.dataflow.objective import Constraints, Objective
 from simsparse.dataflow.prepared import MISSING, Prepared, prepare
@@ -121,25 +122,30 @@ class Evaluation:
 
     def _outcomes(self, orders: Sequence[Order], picks: Ints) -> Floats:
         """Evaluate mappings that have room on the mesh in each of some orders of one frame."""
-        groups = list(orders[0].frame.by_extents(picks)) if orders and picks.size else []
+        groups = self._groups(orders[0].frame, picks) if orders and picks.size else []
         self.evaluated += len(orders) * picks.shape[1]
         if len(groups) == 1:
-            prepared = self._ready(groups[0][0])
-            return np.stack([self._on_cores(prepared, order, picks) for order in orders], axis=1)
+            return np.stack([self._on_cores(groups[0][0], order, picks) for order in orders], axis=1)
         outcomes = np.empty((len(Outcome), len(orders), picks.shape[1]))
-        for extents, group in groups:
-            prepared, part = self._ready(extents), picks[:, group]
+        for prepared, group in groups:
+            part = picks[:, group]
             for n, order in enumerate(orders):
                 outcomes[:, n, group] = self._on_cores(prepared, order, part)
         return outcomes
 
+    def _groups(self, frame: Frame, picks: Ints) -> list[tuple[Prepared, Ints]]:
+        """Mappings that are evaluated together: those that pad a real mask alike, else with edges clipped or not."""
+        if self.problem.masked:
+            return [(self._ready(extents), group) for extents, group in frame.by_extents(picks)]
+        prepared, padded = self._ready(tuple(extent for _, extent in self.problem.dims)), frame.padded(picks)
+        return [(prepared, group) for group in (np.flatnonzero(~padded), np.flatnonzero(padded)) if group.size]
+
     def _ready(self, extents: tuple[int, ...]) -> Prepared:
-        """The arrays of the problem under loops that cover these extents; only those of real masks depend on them."""
-        key = extents if self.problem.masked else ()
-        if key not in self._prepared:
+        """The arrays of the problem under loops that cover these extents."""
+        if extents not in self._prepared:
             problem = self.problem.covered(dict(zip(self.problem.dim_names, extents, strict=True)))
-            self._prepared[key] = prepare(problem, self.architecture)
-        return self._prepared[key]
+            self._prepared[extents] = prepare(problem, self.architecture)
+        return self._prepared[extents]
 
     def _on_cores(self, prepared: Prepared, order: Order, picks: Ints) -> Floats:
         if self.cores == 1 or picks.shape[1] < FEW:

@@ -79,6 +79,13 @@ class Frame:
         """Dimensions that may be padded, with the number of the total of each way, and how many totals there are."""
         return tuple((d, ways.which, len(ways.by_total)) for d, ways in enumerate(self.ways) if ways.which.any())
 
+    def padded(self, picks: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Whether loops cover more than they must, by mapping."""
+        found = np.zeros(picks.shape[1], np.bool_)
+        for d, which, _ in self._padded:
+            found |= which[picks[d]] > 0
+        return found
+
     def by_extents(self, picks: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
         """Extents after padding, and the mappings that have them."""
         code = np.zeros(picks.shape[1], np.int64)
