@@ -208,9 +208,11 @@ class AsicMachine:
         return taken, mapped[taken], tuple(others)
 
     def _map(self, product: Product, kernel: Kernel) -> Floats:
-        rank = len(product.shape.tensor("A").axes)
         problem = product.shape.with_densities(
-            {"A": kernel.density_a(product.pattern, rank), "B": kernel.density_b(product.b_density)}
+            {
+                "A": kernel.density_a(product.pattern, *product.shape.rank_and_lead("A")),
+                "B": kernel.density_b(product.b_density),
+            }
         )
         words = words_of(product.bits, self._word_bits)
         architecture = self._dense if kernel.mode.dense else self._sparse

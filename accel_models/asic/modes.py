@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simsparse.dataflow.dataflows import Dataflow, of_design
-from simsparse.dataflow.density import DENSE, Density, FixedStructured, UniformRandom, measured
+from simsparse.dataflow.density import DENSE, Density, FixedStructured, UniformRandom, of_columns
 from simsparse.dataflow.design import DesignSpec, ModeSpec
 from simsparse.errors import InputError
 from simsparse.occupancy import implies_nm
 from simsparse.plan import Floats
 from simsparse.sparsity import NM, PatternColumn, PatternKind, parse
-
-_RANDOM = (PatternKind.UNSTRUCTURED, PatternKind.MEASURED)
-_TALL = (PatternKind.VECTOR, PatternKind.BLOCK, PatternKind.VNM, PatternKind.NMV)
 
 
 @dataclass(frozen=True)
@@ -45,28 +42,17 @@ class Kernel:
                 return "nothing is zero"
             if not implies_nm(pattern[None, :], self.nm.n, self.nm.m)[0]:
                 return f"the pattern does not hold {self.nm.text} along the reduction"
-        elif self.mode.a.value == "any" and kind not in (PatternKind.DENSE, PatternKind.NM, *_RANDOM, *_TALL):
+        elif self.mode.a.value == "any" and of_columns(pattern, 2, 0) is None:
             return "the pattern says nothing about the tiles of A"
         return ""
 
-    def density_a(self, pattern: Floats, rank: int) -> Density:
-        """The density that the engine sees of an A with `rank` axes, the outputs first among the last ones."""
+    def density_a(self, pattern: Floats, rank: int, lead: int) -> Density:
+        """The density that the engine sees of an A; `rank` and `lead` as in `simsparse.dataflow.density.of_columns`."""
         if self.nm is not None:
             return FixedStructured(self.nm.density)
-        kind, kept = PatternKind(int(pattern[PatternColumn.KIND])), float(pattern[PatternColumn.DENSITY])
-        if self.mode.a.value == "dense" or kind is PatternKind.DENSE:
-            return DENSE
-        height, width = int(pattern[PatternColumn.HEIGHT]), int(pattern[PatternColumn.WIDTH])
-        if kind is PatternKind.MEASURED:
-            # Convolutions have four axes, taps last.
-            return measured(pattern, rank, reduction_last=rank < 4)
-        if kind is PatternKind.UNSTRUCTURED or (kind in _TALL and height == width == 1):
-            return UniformRandom(kept)
-        if kind in _TALL:
-            # Convolutions have their taps last: a block spans outputs and input channels.
-            lead = (1,) if rank == 3 else ()
-            return UniformRandom(kept, (*lead, height, width, *([1] * (rank - 2 - len(lead)))))
-        return FixedStructured(kept)
+        density = DENSE if self.mode.a.value == "dense" else of_columns(pattern, rank, lead)
+        assert density is not None, "refused"
+        return density
 
     def density_b(self, density: float) -> Density:
         """The density that the engine sees of a B of which `density` is nonzero."""

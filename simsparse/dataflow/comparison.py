@@ -31,8 +31,8 @@ class Way(Protocol):
     def refuses(self, pattern: Floats) -> str:
         """Why it cannot run an A of this pattern; empty if it can."""
 
-    def density_a(self, pattern: Floats, rank: int) -> Density:
-        """The density of an A with this many axes."""
+    def density_a(self, pattern: Floats, rank: int, lead: int) -> Density:
+        """The density of an A with `rank` axes, the first `lead` of them batches."""
 
     def density_b(self, density: float) -> Density:
         """The density of a B of which this fraction is nonzero."""
@@ -167,11 +167,11 @@ def choose(
 def _problems(op: Contraction, design: Design, pattern: Pattern, b_density: float) -> dict[str, Problem]:
     """The op as each mode sees it that takes the pattern."""
     bare = Problem.from_contraction(op.with_tensors(a=replace(op.a, pattern=DENSE), b=replace(op.b, pattern=DENSE)))
-    rank, columns = len(bare.shape("A")), np.array(pattern.columns())
+    columns, (rank, lead) = np.array(pattern.columns()), bare.rank_and_lead("A")
     names = {id(mode): name for name, mode in design.spec.modes.items()}
     return {
         names[id(way.mode)]: bare.with_densities(
-            {"A": way.density_a(columns, rank), "B": way.density_b(b_density)}
+            {"A": way.density_a(columns, rank, lead), "B": way.density_b(b_density)}
         )
         for way in design.kernels
         if not way.refuses(columns)

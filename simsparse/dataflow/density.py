@@ -20,19 +20,16 @@ from simsparse.errors import InputError, UnsupportedError
 from simsparse.sparsity import (
     HELD_NM,
     MEASURED_TILES,
-    NM,
-    NMV,
-    VNM,
-    Block,
-    Dense,
-    Measured,
     Pattern,
     PatternColumn,
-    Unstructured,
-    Vector,
+    PatternKind,
 )
 
 Mask = NDArray[np.bool_]
+
+
+_SHARED = (PatternKind.VNM, PatternKind.NMV)  # N:M that several outputs share
+_TALL = (*_SHARED, PatternKind.VECTOR, PatternKind.BLOCK)
 
 
 @dataclass(frozen=True)
@@ -200,60 +197,68 @@ class Banded(Density):
         return ActualData(self.mask).padded(shape, to)
 
 
-def of_pattern(pattern: Pattern, shape: tuple[int, ...]) -> Density:
-    """The density of a pattern on a tensor whose last axis is the reduction.
+def of_pattern(pattern: Pattern, rank: int, lead: int) -> Density:
+    """The density of a pattern, see `of_columns`.
 
     Raises
     ------
     UnsupportedError
         For a pattern that says nothing about the tiles of one tensor (activation, attention, rows, slices).
     """
-    lead = (1,) * (len(shape) - 2)
-    if isinstance(pattern, Dense):
-        return DENSE
-    if isinstance(pattern, NM):
-        return FixedStructured(pattern.density)
-    if isinstance(pattern, (VNM, NMV)) and pattern.v == 1:
-        return FixedStructured(pattern.density)
-    if isinstance(pattern, Measured):
-        return measured(np.array(pattern.columns()), len(shape))
-    if isinstance(pattern, Unstructured):
-        return UniformRandom(pattern.density)
-    if isinstance(pattern, (VNM, NMV, Vector)) and len(shape) >= 2:
-        return UniformRandom(pattern.density, (*lead, pattern.v, 1))
-    if isinstance(pattern, Block) and len(shape) >= 2:
-        return UniformRandom(pattern.density, (*lead, pattern.rows, pattern.cols))
-    raise UnsupportedError(f"pattern {pattern.text!r} has no density model in dataflow, expected one of single tensors")
+    density = of_columns(np.array(pattern.columns()), rank, lead)
+    if density is None:
+        raise UnsupportedError(
+            f"pattern {pattern.text!r} has no density model in dataflow, expected one of single tensors"
+        )
+    return density
 
 
-def measured(pattern: Floats, rank: int, *, reduction_last: bool = True) -> Density:
-    """The density of a tensor with `rank` axes whose weights were measured, from the columns of that pattern.
-
-    Where an N:M holds that the density meets, nonzeros are spread evenly. Else whole blocks are zero or not, of the
-    shape, among single words and the measured tiles, whose fractions of nonempty tiles come nearest to the measured.
+def of_columns(pattern: Floats, rank: int, lead: int) -> Density | None:
+    """The density of a tensor with `rank` axes, from the columns of its pattern; None where there is no model of it.
 
     Parameters
     ----------
     pattern : (len(PatternColumn),) ndarray
-    reduction_last : bool
-        Whether the last axes are outputs and reduction; else the first ones are (a convolution has its taps last).
+    rank : int
+    lead : int
+        Axes of batches; outputs and reduction, over which blocks lie, are the two after them. What follows is reduced
+        as well: the taps of a convolution.
     """
-    kept, holds = float(pattern[PatternColumn.DENSITY]), int(pattern[PatternColumn.HOLDS])
-    if any(holds >> bit & 1 and abs(kept - n / m) < 1e-9 for bit, (n, m) in enumerate(HELD_NM)):
+    kind, kept = PatternKind(int(pattern[PatternColumn.KIND])), float(pattern[PatternColumn.DENSITY])
+    block = int(pattern[PatternColumn.HEIGHT]), int(pattern[PatternColumn.WIDTH])
+    if kind is PatternKind.DENSE:
+        return DENSE
+    if kind is PatternKind.NM or (kind in _SHARED and block[0] == 1):
         return FixedStructured(kept)
-    filled = pattern[PatternColumn.OCCUPIED_0 :][: len(MEASURED_TILES)]
-    if rank < 2 or not 0.0 < kept < 1.0 or np.any(filled < 0.0):
+    if kind is PatternKind.MEASURED:
+        if _spread_evenly(pattern):
+            return FixedStructured(kept)
+        block = _nearest_block(pattern) if rank >= lead + 2 else (1, 1)
+    elif kind not in (PatternKind.UNSTRUCTURED, *_TALL) or (block != (1, 1) and rank < lead + 2):
+        return None
+    if block == (1, 1):
         return UniformRandom(kept)
+    return UniformRandom(kept, (*([1] * lead), *block, *([1] * (rank - lead - 2))))
+
+
+def _spread_evenly(pattern: Floats) -> bool:
+    """Whether an N:M of measured weights holds that their density meets."""
+    kept, holds = float(pattern[PatternColumn.DENSITY]), int(pattern[PatternColumn.HOLDS])
+    return any(holds >> bit & 1 and abs(kept - n / m) < 1e-9 for bit, (n, m) in enumerate(HELD_NM))
+
+
+def _nearest_block(pattern: Floats) -> tuple[int, int]:
+    """Of single words and the measured tiles, the block whose fractions of nonempty tiles come nearest to measured."""
+    kept = float(pattern[PatternColumn.DENSITY])
+    filled = pattern[PatternColumn.OCCUPIED_0 :][: len(MEASURED_TILES)]
+    if not 0.0 < kept < 1.0 or np.any(filled < 0.0):
+        return 1, 1
 
     def error(block: tuple[int, int]) -> float:
         touched = [-(-tall // block[0]) * -(-wide // block[1]) for tall, wide in MEASURED_TILES]
         return float(np.square(1.0 - (1.0 - kept) ** np.array(touched) - filled).sum())
 
-    block = min(((1, 1), *MEASURED_TILES), key=error)
-    if block == (1, 1):
-        return UniformRandom(kept)
-    ones = (1,) * (rank - 2)
-    return UniformRandom(kept, (*ones, *block) if reduction_last else (*block, *ones))
+    return min(((1, 1), *MEASURED_TILES), key=error)
 
 
 def empty_table(units: float, nonzero: float) -> Floats:

@@ -141,8 +141,15 @@ class Problem:
         parts = (("A", op.a, op.a_axes), ("B", op.b, op.b_axes), ("C", op.out, op.out_axes))
         plain = cls(op.dims, tuple(Operand(name, axes) for name, _, axes in parts), "C", name=op.name)
         return plain.with_densities(
-            {name: of_pattern(tensor.pattern, plain.shape(name)) for name, tensor, _ in parts if name != "C"}
+            {name: of_pattern(tensor.pattern, *plain.rank_and_lead(name)) for name, tensor, _ in parts if name != "C"}
         )
+
+    def rank_and_lead(self, name: str) -> tuple[int, int]:
+        """Axes of a tensor, and how many of them come first that are batches: dimensions of all tensors."""
+        axes = self.tensor(name).axes
+        shared = set(self.dim_names).intersection(*(tensor.dims for tensor in self.tensors))
+        of_batches = [all(dim in shared for dim, _ in axis) for axis in axes]
+        return len(axes), next((at for at, batch in enumerate(of_batches) if not batch), len(axes))
 
     def batched(self, count: int) -> Problem:
         """As many of this problem, each with tensors of its own."""
