@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from measurement_rows import Write, write_rows
 
 from simsparse import registry
 
@@ -55,3 +56,9 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_ADDED", registry._Registry())
     registry.register(toy_machine.Toy())
     registry.register(toy_model.ToyModels())
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write rows of measurements as a CSV file."""
+    return lambda *rows, name="rows.csv": write_rows(tmp_path / name, rows)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from measurement_rows import write_rows
 
 from simsparse import estimate_gemm, load_machine
 from simsparse.calibration.fit import Fit, fit
@@ -22,14 +22,6 @@ COLUMNS = ("id", "system", "device", "metric", "value", "phase", "M", "N", "K", 
 Shape = tuple[int, int, int]
 GEMMS: list[Shape] = [(4096, 512, 4096), (1024, 256, 1024), (2048, 1024, 512), (768, 2048, 768)]
 GEMVS: list[Shape] = [(4096, 1, 4096), (11008, 1, 4096), (2048, 2, 8192), (8192, 1, 2048)]
-
-
-def write(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return str(path)
 
 
 def timings(
@@ -54,7 +46,7 @@ def changes(found: Fit) -> dict[str, float]:
 def test_constants_come_back_from_the_times_that_they_made(tmp_path: Path) -> None:
     true = {"constants.onednn_efficiency": 0.95, "constants.dram_fraction": 0.5}
     truth = load_machine("c6i-2xlarge", true)
-    table = write(tmp_path / "times.csv", timings(truth, "AWS c6i.2xlarge", GEMMS + GEMVS))
+    table = write_rows(tmp_path / "times.csv", timings(truth, "AWS c6i.2xlarge", GEMMS + GEMVS))
     found = fit(table, "c6i-2xlarge", list(true))
     assert changes(found) == pytest.approx(true, rel=1e-3)
     assert found.before.median > 0.02
@@ -65,7 +57,7 @@ def test_constants_come_back_from_the_times_that_they_made(tmp_path: Path) -> No
 
 def test_by_default_what_the_rows_determine_is_fitted_and_the_rest_said(tmp_path: Path) -> None:
     truth = load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.95})
-    table = write(tmp_path / "times.csv", timings(truth, "c6i-2xlarge", GEMMS))
+    table = write_rows(tmp_path / "times.csv", timings(truth, "c6i-2xlarge", GEMMS))
     found = fit(table, "c6i-2xlarge")
     assert changes(found) == pytest.approx({"constants.onednn_efficiency": 0.95}, rel=1e-3)
     reasons = dict(found.left_out)
@@ -86,9 +78,9 @@ def test_machines_of_other_families_and_files_are_fitted_alike(tmp_path: Path) -
     path.write_text("\n".join(spec_toml(slow)))
     truth = load_machine(str(path), {"dram_efficiency": 0.5})
     shapes = [(4096, 8, 4096), (2048, 4, 2048), (512, 8, 8192)]
-    table = write(tmp_path / "times.csv", timings(truth, "sat-vcu1525", shapes, dtype="fp16"))
+    table = write_rows(tmp_path / "times.csv", timings(truth, "sat-vcu1525", shapes, dtype="fp16"))
     assert changes(fit(table, str(path), ["dram_efficiency"])) == pytest.approx({"dram_efficiency": 0.5}, rel=1e-2)
-    table = write(tmp_path / "fast.csv", timings(load_machine("sat-vcu1525"), "sat-vcu1525", shapes, dtype="fp16"))
+    table = write_rows(tmp_path / "fast.csv", timings(load_machine("sat-vcu1525"), "sat-vcu1525", shapes, dtype="fp16"))
     with pytest.raises(UnsupportedError, match="3 rows do not determine dram_efficiency: no row depends on it enough"):
         fit(table, "sat-vcu1525")
 
@@ -96,7 +88,7 @@ def test_machines_of_other_families_and_files_are_fitted_alike(tmp_path: Path) -
 def test_constants_of_a_card_are_fitted_alike(tmp_path: Path) -> None:
     """By kernel and of the card, found again under the overlay's name."""
     true = {"constants.cublas.efficiency": 0.7, "constants.card.dram_fraction": 0.6}
-    table = write(
+    table = write_rows(
         tmp_path / "times.csv", timings(load_machine("rtx-3090", true), "rtx-3090", GEMMS + GEMVS, dtype="fp16")
     )
     found = fit(table, "rtx-3090", list(true))
@@ -124,7 +116,7 @@ def test_constants_of_a_card_are_fitted_alike(tmp_path: Path) -> None:
 def test_what_rows_do_not_determine_is_refused(
     tmp_path: Path, shapes: list[Shape], fields: list[str], reason: str
 ) -> None:
-    table = write(tmp_path / "times.csv", timings(load_machine("c6i-2xlarge"), "c6i-2xlarge", shapes))
+    table = write_rows(tmp_path / "times.csv", timings(load_machine("c6i-2xlarge"), "c6i-2xlarge", shapes))
     with pytest.raises(UnsupportedError, match=reason):
         fit(table, "c6i-2xlarge", fields)
 
@@ -152,9 +144,9 @@ def test_standard_errors_are_those_of_a_linear_model() -> None:
 @pytest.fixture
 def fitted(tmp_path: Path) -> Path:
     truth = load_machine("c6i-2xlarge", {"constants.onednn_efficiency": 0.95})
-    table = write(tmp_path / "times.csv", timings(truth, "c6i-2xlarge", GEMMS))
+    table = write_rows(tmp_path / "times.csv", timings(truth, "c6i-2xlarge", GEMMS))
     path = tmp_path / "fitted.toml"
-    assert main(["calibrate", "--from", table, "--on", "c6i-2xlarge", "-o", str(path), "--format", "json"]) == 0
+    assert main(["calibrate", "--from", str(table), "--on", "c6i-2xlarge", "-o", str(path), "--format", "json"]) == 0
     return path
 
 
@@ -215,9 +207,9 @@ ROW = {
 def test_bad_tables_are_refused_in_one_line_and_leave_no_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
 ) -> None:
-    table = write(tmp_path / "times.csv", [{**ROW, **change}])
+    table = write_rows(tmp_path / "times.csv", [{**ROW, **change}])
     target = tmp_path / "fitted.toml"
-    assert main(["calibrate", "--from", table, "--on", "c6i-2xlarge", "-o", str(target)]) == 2
+    assert main(["calibrate", "--from", str(table), "--on", "c6i-2xlarge", "-o", str(target)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert [path.name for path in tmp_path.iterdir()] == ["times.csv"]

@@ -1,58 +1,31 @@
-"""Predictions beside measurements: tables are read strictly, scores are as written, unpriced rows count in full."""
+"""Predictions beside measurements: scores are as written, claims apart, unpriced rows count in full."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from measurement_rows import GEMM, Write
 from rich.console import Console
 from toy_machine import Toy
 
-from simsparse.alias_reader import AliasReader
-from simsparse.errors import InputError, SimsparseError
-from simsparse.measurements import REQUIRED, Use, read_measurements
-from simsparse.outcomes import METRICS, Outcome, in_metric
+from simsparse.errors import InputError
 from simsparse.plan import Plan, Prices
-from simsparse.readings import GemmReading, ModelReading, Reader, Unreadable
 from simsparse.registry import registered
-from simsparse.simulate import estimate_gemm, simulate
+from simsparse.scores import Group
+from simsparse.simulate import estimate_gemm
 from simsparse.validate import ValidationReport, validate
 from simsparse.validate_render import validation_table
 
 pytestmark = pytest.mark.usefixtures("toy")
 
-Row = Mapping[str, object]
-Write = Callable[..., Path]
-GEMM = {"id": "1", "system": "best", "device": "toy", "metric": "latency_us", "value": 10, "M": 64, "N": 128, "K": 256}
 
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write rows as a CSV file with the columns that any of them has."""
-
-    def write_rows(*rows: Row, name: str = "rows.csv") -> Path:
-        path = tmp_path / name
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        with path.open("w", newline="", encoding="utf-8") as lines:
-            table = csv.DictWriter(lines, columns, restval="")
-            table.writeheader()
-            table.writerows(rows)
-        return path
-
-    return write_rows
-
-
-def only_group(report: ValidationReport) -> object:
+def only_group(report: ValidationReport) -> Group:
     (group,) = report.groups
     return group
 
@@ -201,204 +174,14 @@ def test_filters_are_globs(write: Write, options: dict[str, list[str]]) -> None:
         validate(path, **{name: ["nothing"] for name in options})
 
 
-RUN = Outcome("k", 2e-3, 6e-3, 0.5, 1.0, 4e12, items=8, tokens=16, memory_bytes=3e9)
-
-
-@pytest.mark.parametrize(
-    ("metric", "value"),
-    [
-        ("latency_s", 2e-3), ("latency_ms", 2.0), ("latency_us", 2e3), ("latency_ms_per_token", 2.0), ("tflops", 2e3),
-        ("tflops_effective", 2e3), ("speedup", 3.0), ("speedup_vs_dense", 3.0), ("tokens_per_s", 8e3),
-        ("items_per_s", 4e3), ("power_W", 250.0), ("memory_GB", 3.0),
-    ],
-)  # fmt: skip
-def test_metrics(metric: str, value: float) -> None:
-    assert math.isclose(in_metric(RUN, metric), value)
-
-
-def test_unknown_metrics_are_refused() -> None:
-    assert "cycles" not in METRICS
-    with pytest.raises(SimsparseError, match=r"^metric 'cycles' is none that is predicted$"):
-        in_metric(RUN, "cycles")
-
-
-@pytest.mark.parametrize(
-    ("cells", "message"),
-    [
-        ({"value": "fast"}, "value in row 2 of rows.csv is 'fast', expected a number above zero"),
-        ({"value": "-1"}, "value in row 2 of rows.csv is '-1', expected a number above zero"),
-        ({"value": "nan"}, "value in row 2 of rows.csv is 'nan', expected a number above zero"),
-        ({"M": "0"}, "M in row 2 of rows.csv is '0', expected a whole number from 1 to 2^40"),
-        ({"K": "12.5"}, "K in row 2 of rows.csv is '12.5', expected a whole number from 1 to 2^40"),
-        ({"threads": "many"}, "threads in row 2 of rows.csv is 'many', expected a whole number from 1 to 2^40"),
-        ({"use": "maybe"}, "use in row 2 of rows.csv is 'maybe', expected one of yes, claim, no"),
-    ],
-)
-def test_bad_cells_name_row_column_and_value(write: Write, cells: Row, message: str) -> None:
-    with pytest.raises(InputError) as error:
-        validate(write({**GEMM, **cells}))
-    assert str(error.value) == message
-
-
-def test_missing_columns_are_named(write: Write) -> None:
-    with pytest.raises(InputError, match=r"^columns of rows.csv is 'id, metric', expected system, device, value among"):
-        validate(write({"id": 1, "metric": "latency_s"}))
-
-
-def test_paths_without_measurements(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a CSV file or a folder with some$"):
-        validate(tmp_path)
-
-
-@given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
-def test_any_bytes_are_rows_or_one_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "fuzz.csv"
-    path.write_bytes(",".join(REQUIRED).encode() + b",M,N,K,use\n" + content)
-    with contextlib.suppress(InputError):
-        rows = read_measurements(path)
-        assert all(row.value is not None for row in rows if row.use is Use.YES)
-
-
-TABLE = r"""
-family = "toys"
-threads_field = "threads_used"
-
-[[device]]
-match = 'toy card'
-machine = "toy"
-
-[[device]]
-match = 'toy'
-reason = "only toy cards are known"
-
-[[system]]
-match = '^SpMM'
-phases = ["gemm"]
-kernel = "2:4"
-dense_kernel = "dense"
-
-[[system]]
-match = '^SpMM'
-phases = ["train"]
-products = [{ m = "M", n = "N", k = "K" }, { m = "N", n = "K", k = "M", dense = true }]
-
-[[system]]
-match = '^SpMM'
-on = ["*.up_proj"]
-
-[[model]]
-match = '^Toy (\w+)'
-workload = 'toy-\1'
-"""
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> AliasReader:
-    (tmp_path / "toys.toml").write_text(TABLE, encoding="utf-8")
-    return AliasReader(tmp_path / "toys.toml")
-
-
-def read_one(reader: AliasReader, write: Write, **cells: object) -> object:
-    (row,) = read_measurements(
-        write({**GEMM, "device": "Toy Card 3000", "system": "SpMM v2", "phase": "gemm", **cells})
-    )
-    return reader.reading(row)
-
-
-def test_alias_tables_turn_texts_into_readings(reader: AliasReader, write: Write) -> None:
-    assert isinstance(reader, Reader)
-    sparse = read_one(reader, write, pattern_text="2:4", sparse_operand="B", dtype="fp16, fp16 accumulate", threads=4)
-    assert sparse == GemmReading("toy", (("threads_used", 4),), "2:4", "2:4", "fp16", "", "B", 16)
-    dense = read_one(reader, write, pattern_text="dense", dtype="w4a16")
-    assert dense == GemmReading("toy", (), "dense", "dense", "fp16", "int4", "B", 32)
-    sliced = read_one(reader, write, pattern_text="slice:0.25", sparse_operand="B", dtype="bf16")
-    assert sliced == GemmReading("toy", (), "dense", "dense", "bf16", "", "A", 32)
-    decode = read_one(
-        reader, write, phase="decode", model="Toy model", batch=2, seq=64, pattern_text="2:4", instances=3
-    )
-    assert decode == ModelReading(
-        "toy", (), "best", "2:4", "fp16", "", "toy-model", "decode", 2, None, 64, ("*.up_proj",), 3
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("cells", "reason"),
-    [
-        ({"device": "toys"}, "only toy cards are known"),
-        ({"dtype": "posit8", "pattern_text": "2:4"}, "no type is known by 'posit8'"),
-        ({"pattern_text": ""}, "no single pattern says what is zero"),
-        ({"pattern_text": "2:4", "sparse_operand": "AB"}, "sparse operand 'AB' is neither A nor B"),
-        ({"pattern_text": "2:4", "phase": "op"}, "no model runs phase 'op'"),
-        ({"pattern_text": "2:4", "phase": "encode"}, "several ops timed together, and no model that names them"),
-        ({"pattern_text": "2:4", "phase": "encode", "model": "Fable"}, "no workload is known by 'Fable'"),
-        ({"pattern_text": "2:4", "phase": "encode", "model": "Toy model", "devices": 2}, "runs on 2 devices together"),
-    ],
-)
-def test_rows_that_cannot_be_read_say_why(reader: AliasReader, write: Write, cells: Row, reason: str) -> None:
-    assert read_one(reader, write, **cells) == Unreadable(reason)
-
-
-def test_devices_of_others_are_left_to_them(reader: AliasReader, write: Write) -> None:
-    assert read_one(reader, write, device="abacus", pattern_text="2:4") is None
-
-
-def test_models_are_simulated(reader: AliasReader, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registered(), "readers", [reader])
-    row = {
-        **GEMM, "device": "toy card", "system": "SpMM", "phase": "prefill", "model": "Toy model", "batch": 4, "seq": 32,
-        "pattern_text": "2:4", "metric": "speedup_vs_dense", "value": 1.5, "M": "", "N": "", "K": "",
-    }  # fmt: skip
-    (found,) = validate(write(row)).rows
-    expected = simulate("toy-model", "toy", sparsity={"*.up_proj": "2:4"}, phase="prefill", batch=4, seq=32)
-    assert found.predicted == expected.speedup
-    assert expected.speedup > 1
-
-
-def test_products_timed_together_are_added(reader: AliasReader, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registered(), "readers", [reader])
-    row = {
-        **GEMM,
-        "device": "toy card",
-        "system": "SpMM",
-        "phase": "train",
-        "pattern_text": "2:4",
-        "sparse_operand": "B",
-    }
-    dense = estimate_gemm("toy", 128, 256, 64)
-    sparse = estimate_gemm("toy", 64, 128, 256, pattern="2:4", sparse_operand="B")
-    (found,) = validate(write(row)).rows
-    assert math.isclose(found.predicted or 0, float(sparse.latency_s[0] + dense.latency_s[0]) / 1e-6)
-    (speedup,) = validate(write({**row, "metric": "speedup"})).rows
-    whole = float(sparse.dense_latency_s[0] + dense.latency_s[0])
-    assert math.isclose(speedup.predicted or 0, whole / float(sparse.latency_s[0] + dense.latency_s[0]))
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ("[[device]]\nmatch = '('\nmachine = 'toy'", "a regular expression"),
-        ("[[device]]\nmatch = 'a'", "a machine or a reason, not both"),
-        ("[[system]]\nmatch = 'a'\nkernels = 'b'", "unknown key 'system.0.kernels'"),
-    ],
-)
-def test_bad_tables_are_refused_in_one_line(tmp_path: Path, table: str, message: str) -> None:
-    (tmp_path / "bad.toml").write_text(table, encoding="utf-8")
-    with pytest.raises(InputError) as error:
-        _ = AliasReader(tmp_path / "bad.toml").aliases
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_dense_and_2_4_products_on_tensor_cores(evidence: Path) -> None:
-    """cuBLAS and cuSPARSELt rows: median error at most 12 %, at least 97 % of them priced."""
-    table = evidence / "published" / "gpu24.csv"
-    report = validate(table, systems=["cuBLAS*", "cuSPARSELt*"])
+    """cuBLAS and cuSPARSELt rows: median error at most 2 % (most are in the fit), at least 97 % of them priced."""
+    report = validate(evidence / "published" / "gpu24.csv", systems=["cuBLAS*", "cuSPARSELt*"])
     overall = report.overall
     assert overall.n >= 150
     assert overall.priced >= 0.97 * overall.n
     assert overall.median_abs_error is not None
-    assert overall.median_abs_error <= 0.12
+    assert overall.median_abs_error <= 0.02
 
 
 def test_all_evidence_is_read(evidence: Path) -> None:
