@@ -10,6 +10,8 @@ from hypothesis import settings
 from measurement_rows import Write, write_rows
 
 from simsparse import registry
+from simsparse.workload import Workload
+from workloads.huggingface import transformer
 
 # In CI the same examples every time: what a change breaks, and nothing else; new examples are found at the desk.
 settings.register_profile("ci", derandomize=True)
@@ -62,3 +64,8 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def write(tmp_path: Path) -> Write:
     """Write rows of measurements as a CSV file."""
     return lambda *rows, name="rows.csv": write_rows(tmp_path / name, rows)
+
+
+@pytest.fixture(scope="session")
+def llama() -> Workload:
+    return transformer("llama-2-7b", phase="decode", batch=2, context=512)

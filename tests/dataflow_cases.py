@@ -150,7 +150,7 @@ def _storage(rng: random.Random, name: str, **features: object) -> Storage:
     return Storage(
         name, ROOM, 64, 64, word_bits=8.0, block_words=1.0, read_words_per_cycle=next(rates),
         write_words_per_cycle=next(rates), metadata_width_bits=rng.choice((0.0, 8.0, 16.0)), energies=energies,
-        **features,  # type: ignore[arg-type]
+        **features,
     )  # fmt: skip
 
 

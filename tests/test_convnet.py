@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from workload_tools import product
 
 from simsparse.dtypes import dtype
 from simsparse.errors import InputError
@@ -76,7 +77,7 @@ def test_live_activations_of_a_known_place() -> None:
 )  # fmt: skip
 def test_bad_options_are_refused(name: str, options: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        SOURCE.load(name, **options)  # type: ignore[arg-type]
+        SOURCE.load(name, **options)
 
 
 def test_depthwise_is_a_batch_of_groups() -> None:
@@ -155,7 +156,7 @@ def test_a_convolution_and_its_weight_gradient_are_what_they_say(stride: int, di
 
 
 def test_gemm_views_of_the_gradients() -> None:
-    op = next(op for op in SOURCE.load("resnet-18", batch=4).contractions() if op.name == "layer2.0.conv1")
+    op = product(SOURCE.load("resnet-18", batch=4), "layer2.0.conv1")
     assert op.kind is ContractionKind.CONV
     assert op.gemm == GemmView(batch=1, m=128, n=4 * 28 * 28, k=64 * 9)
     grad_input, grad_weight = conv_gradients(op)

@@ -283,7 +283,7 @@ def test_lanes_over_zeros_are_left_out() -> None:
 
 def _with(at: int, **changes: object) -> Mapping:
     levels = list(tiled().levels)
-    levels[at] = replace(levels[at], **changes)  # type: ignore[arg-type]
+    levels[at] = replace(levels[at], **changes)
     return Mapping(tuple(levels))
 
 

@@ -319,4 +319,3 @@ def test_bad_input_is_one_sentence() -> None:
         Objective(0.0, 0.0)
     with pytest.raises(InputError, match="budget"):
         find(problem, built, budget=0)
-    assert replace(Constraints(), padding=False).dataflows[0].name == "any"

@@ -52,7 +52,7 @@ def test_missing_files_and_options_that_do_not_apply(tmp_path: Path) -> None:
         SOURCE.load(str(tmp_path / "none.csv"))
     for option in ({"batch": 4}, {"seq": 1}, {"context": 1}, {"phase": "decode"}):
         with pytest.raises(InputError, match="nothing for a table of GEMMs"):
-            SOURCE.load(table(tmp_path, "M,N,K\n1,1,1"), **option)  # type: ignore[arg-type]
+            SOURCE.load(table(tmp_path, "M,N,K\n1,1,1"), **option)
 
 
 @settings(max_examples=100, deadline=None)

@@ -60,7 +60,7 @@ HOSTILE = {
     "metadata of numbers": file_of({"__metadata__": {"a": 1}}),
     "a field too many": file_of({"x": entry(extra=1)}, bytes(16)),
     "unknown dtype": file_of({"x": entry("F12")}, bytes(16)),
-    "dtype that is none": file_of({"x": entry(dtype=[])}, bytes(16)),  # type: ignore[arg-type]
+    "dtype that is none": file_of({"x": entry(dtype=[])}, bytes(16)),
     "negative shape": file_of({"x": entry(shape=[-2, -2])}, bytes(16)),
     "fractional shape": file_of({"x": entry(shape=[2.0, 2])}, bytes(16)),
     "boolean shape": file_of({"x": entry(shape=[True, 4])}, bytes(16)),

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from workload_tools import product
 
 from simsparse.errors import InputError
-from simsparse.ops import Contraction, ContractionKind, Role, Stream, StreamKind
+from simsparse.ops import ContractionKind, Role, Stream, StreamKind
 from simsparse.plan import ProblemColumn, TrainStage
 from simsparse.sites import Fusions, cover
-from simsparse.workload import Phase, Workload
+from simsparse.workload import Phase
 from workloads.huggingface import shipped, transformer
 from workloads.training import Optimizer, training_step
-
-
-def product(workload: Workload, name: str) -> Contraction:
-    return next(op for op in workload.contractions() if op.name == name)
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
