@@ -22,6 +22,7 @@ from simsparse.workload import Workload
 
 if TYPE_CHECKING:
     from simsparse.calibration.measured import MeasuredMachine, Watch
+    from simsparse.calibration.timings import Timings
     from simsparse.calibration.tunable import Tunable
     from simsparse.validate import Reader
 
@@ -51,7 +52,8 @@ class Family:
     """Machines of one kind: their spec model, the folder of their TOML files, and how a spec becomes a machine.
 
     `tunables` gives the figures that measurements may set (`simsparse calibrate --from`); `measure` times the machine
-    that runs this program and gives it a name, where the family can (`simsparse calibrate FAMILY`).
+    that runs this program and gives it a name, `time` only times products on it; a family has one of them where it can
+    (`simsparse calibrate FAMILY`).
     """
 
     family: str
@@ -60,6 +62,7 @@ class Family:
     build: Callable[[Spec], Machine] = field(repr=False)
     tunables: Callable[[Spec], Sequence[Tunable]] = field(default=_nothing_free, repr=False)
     measure: Callable[[str, Watch], MeasuredMachine] | None = field(default=None, repr=False)
+    time: Callable[[Watch], Timings] | None = field(default=None, repr=False)
 
     @cached_property
     def files(self) -> Mapping[str, Path]:

@@ -218,9 +218,9 @@ def test_bad_tables_are_refused_in_one_line_and_leave_no_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "x.toml"], "calibrate has nothing to do, expected cpu, or --from"),
+        (["-o", "x.toml"], "calibrate has nothing to do, expected cpu, gpu, or --from"),
         (["-o", "x.csv", "cpu"], "expected a file that ends in .toml"),
-        (["-o", "x.toml", "gpu"], "machine to measure is 'gpu', expected one of"),
+        (["-o", "x.toml", "fpga"], "machine to measure is 'fpga', expected one of cpu, gpu"),
         (["-o", "x.toml", "cpu", "--on", "c6i-large"], "expected nothing beside cpu, which is measured here"),
     ],
 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accel_models.gpu.spec import GpuSpec
 from simsparse.calibration.tunable import Tunable
 from simsparse.plan import Machine
 from simsparse.registry import Family
 from simsparse.specs import Spec
+
+if TYPE_CHECKING:
+    from simsparse.calibration.measured import Watch
+    from simsparse.calibration.timings import Timings
 
 
 def _build(spec: Spec) -> Machine:
@@ -24,4 +29,10 @@ def _tunables(spec: Spec) -> tuple[Tunable, ...]:
     return tunables(spec)
 
 
-FAMILY = Family("gpu", GpuSpec, Path(__file__).parent / "machines", _build, _tunables)
+def _time(watch: Watch) -> Timings:
+    from accel_models.gpu.measuring.card import measure
+
+    return measure(watch)
+
+
+FAMILY = Family("gpu", GpuSpec, Path(__file__).parent / "machines", _build, _tunables, time=_time)

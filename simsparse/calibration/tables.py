@@ -9,6 +9,7 @@ from rich.text import Text
 
 from simsparse.calibration.fit import Fit
 from simsparse.calibration.measured import MeasuredMachine
+from simsparse.calibration.timings import Timings
 from simsparse.render import si, table
 
 
@@ -61,3 +62,29 @@ def measured_columns(measured: MeasuredMachine) -> Mapping[str, Sequence[object]
     """The timed quantities as columns."""
     names = ("what", "unit", "median", "spread", "samples", "noisy")
     return {name: [getattr(f, name) for f in measured.figures] for name in names}
+
+
+def timings_table(timings: Timings) -> RenderableType:
+    """Every product: its dense time, and the others' speedups over it."""
+    lines = timings.compared()
+    others = timings.others
+    rows = [
+        (
+            line.dtype, line.m, line.n, line.k, si(line.dense_s, "s"),
+            *("" if speedup is None else f"{speedup:.2f}" for speedup in line.speedups),
+        )
+        for line in lines
+    ]  # fmt: skip
+    return Group(
+        Text(f"{timings.device}, {timings.source}\nspeedup over {timings.dense}\n"),
+        table(("type", "M", "N", "K", timings.dense, *others), rows, right=("M", "N", "K", timings.dense, *others)),
+    )
+
+
+def timings_columns(timings: Timings) -> Mapping[str, Sequence[object]]:
+    """The same as columns."""
+    lines = timings.compared()
+    return {
+        **{name: [getattr(line, name) for line in lines] for name in ("dtype", "m", "n", "k", "dense_s")},
+        **{f"speedup {name}": [line.speedups[i] for line in lines] for i, name in enumerate(timings.others)},
+    }

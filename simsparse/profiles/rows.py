@@ -31,6 +31,8 @@ class Timed:
     seconds : tuple of float
         Of each run; one figure where the profile holds only a median.
     runs : int
+    note : str
+        What else is to be known.
     """
 
     system: str
@@ -45,21 +47,23 @@ class Timed:
     batch: int
     seconds: tuple[float, ...]
     runs: int
+    note: str = ""
 
 
-def table(timed: Sequence[Timed], source: str) -> str:
-    """The rows as CSV text; the value is the median in microseconds."""
+def table(timed: Sequence[Timed], source: str, made: str = "profile") -> str:
+    """The rows as CSV text; the value is the median in microseconds, `made` begins their ids."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for number, each in enumerate(timed, 1):
         low, high = min(each.seconds) * 1e6, max(each.seconds) * 1e6
-        spread = f"; {low:.3f} to {high:.3f}" if len(each.seconds) > 1 else ""
+        spread = f"{low:.3f} to {high:.3f}" if len(each.seconds) > 1 else ""
+        note = "; ".join(filter(None, (f"median over {each.runs} runs", spread, each.kernel, each.note)))
         writer.writerow(
             (
-                f"profile-{number:04d}", each.system, each.device, "GEMM", each.m, each.n, each.k, each.batch,
+                f"{made}-{number:04d}", each.system, each.device, "GEMM", each.m, each.n, each.k, each.batch,
                 each.dtype, "latency_us", f"{median(each.seconds) * 1e6:.6g}", source, "measured",
-                f"median over {each.runs} runs{spread}; {each.kernel}", each.sparse_operand, each.pattern, "kernel",
+                note, each.sparse_operand, each.pattern, "kernel",
                 "gemm", "yes",
             )
         )  # fmt: skip
