@@ -96,9 +96,9 @@ def timed(peer: Peer | None, threads: int, quick: bool) -> Iterator[tuple[str, L
                 jobs = [job(product, 1 if product.system in ONE_THREAD else threads) for product in group]
                 for product, sample in zip(group, measured(jobs, BUDGET_S * len(group)), strict=True):
                     yield model, _line(product, sample, 1 if product.system in ONE_THREAD else threads)
-                for sparsity in PEER_SPARSITIES if peer is not None else ():
-                    product = Product(PEER, m, n, k, sparsity)
-                    yield model, _line(product, peer.sample(product, threads), threads)
+                for product in (Product(PEER, m, n, k, sparsity) for sparsity in PEER_SPARSITIES):
+                    if peer is not None:
+                        yield model, _line(product, peer.sample(product, threads), threads)
 
 
 def _line(product: Product, sample: Sample, threads: int) -> Line:
@@ -183,7 +183,7 @@ def deepsparse(lines: Sequence[tuple[str, Line]], on: str, out: Path) -> np.ndar
         return None
     path = out / "deepsparse.toml"
     path.write_text(found.overlay(load_spec(on), Path(on).name, "deepsparse").to_toml(), encoding="utf-8")
-    return predicted(second, str(path)) / np.array([row.value for row in second])
+    return predicted(second, str(path)) / np.array([row.value for row in second], np.float64)
 
 
 def main() -> None:

@@ -76,9 +76,9 @@ class Evaluations:
         rng = np.random.default_rng(0)
         self.picks = np.stack([rng.integers(0, size, MANY) for size in self.order.sizes])
         self.outcomes = np.empty((len(Outcome), MANY))
-        parts = (*architecture.levels, architecture.compute)
         self.room = np.array([level.capacity_words for level in architecture.levels], np.float64)
-        self.available = np.array([part.instances for part in parts], np.float64)
+        instances = (*(level.instances for level in architecture.levels), architecture.compute.instances)
+        self.available = np.array(instances, np.float64)
         self.plain_s = seconds(lambda: [self.single(index) for index in range(SINGLES)]) / SINGLES
 
     def part(self, picks: np.ndarray, outcomes: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 
 
@@ -26,7 +27,7 @@ def medians_side_by_side(commands: Sequence[Sequence[str]], repeats: int = 7) ->
     took: list[list[float]] = [[] for _ in commands]
     for _ in range(repeats):
         for times, command in zip(took, commands, strict=True):
-            times.append(seconds(lambda command=command: quiet(command)))
+            times.append(seconds(partial(quiet, command)))
     return [median(times) for times in took]
 
 

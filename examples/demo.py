@@ -21,6 +21,7 @@ from simsparse.commands.output import console
 from simsparse.masks import measure
 from simsparse.render import table, times
 from simsparse.sampling import sample
+from simsparse.simulate import WorkloadOptions
 from simsparse.sparsity import MEASURED_TILES, parse
 from workloads.prune import prune_folder
 from workloads.weights import measured_patterns
@@ -82,9 +83,9 @@ def looks(copy: Path, pattern: str) -> list[str]:
 def speedups(copy: Path, pattern: str) -> Iterator[str]:
     """Gain of the pruned copy, and of the pattern at random, on the GPU and the CPU."""
     for machine, dtype in ((GPU, "fp16"), (CPU, "fp32")):
-        options = {"phase": "encode", "batch": 64, "seq": 128, "dtype": dtype}
-        real = simulate(str(copy), machine, **options)
-        random = simulate("minilm-l6", machine, sparsity={"layers.*": pattern}, **options)
+        job = WorkloadOptions(phase="encode", batch=64, seq=128, dtype=dtype)
+        real = simulate(str(copy), machine, **job)
+        random = simulate("minilm-l6", machine, sparsity={"layers.*": pattern}, **job)
         yield f"{times(real.speedup)} ({times(random.speedup)})"
 
 

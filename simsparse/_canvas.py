@@ -11,12 +11,15 @@ References
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from simsparse.errors import InputError
+from simsparse.plan import Floats
 from simsparse.render import si
 
 if TYPE_CHECKING:
@@ -43,6 +46,20 @@ class Picture(Figure):
 
 def new(width: float, height: float) -> Figure:
     return Picture(figsize=(width, height), layout="constrained")
+
+
+def grouped_bars(ax: Axes, heights: Floats, labels: Sequence[str]) -> Floats:
+    """Draw bars of `heights` (groups, labels) side by side, groups around 0, 1, …; where they stand, in that shape."""
+    count = len(labels)
+    width = 0.84 / count
+    places = np.arange(len(heights))[:, None] + (np.arange(count) - (count - 1) / 2) * width
+    for index, label in enumerate(labels):
+        ax.bar(
+            places[:, index], heights[:, index], width * 0.92, color=COLOURS[index], hatch=HATCHES[index],
+            edgecolor="white", linewidth=0.5, label=label, zorder=2,
+        )  # fmt: skip
+    ax.spines[["top", "right"]].set_visible(False)
+    return places
 
 
 def canvas(ax: Axes | None, width: float, height: float) -> tuple[Figure, Axes]:

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from simsparse._canvas import BESIDE, COLOURS, HATCHES, MOST, OTHER, canvas, done, figure_of, new, seconds
+from simsparse._canvas import BESIDE, COLOURS, HATCHES, MOST, OTHER, canvas, done, figure_of, grouped_bars, new, seconds
 from simsparse.compared import Comparison
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.inventory import op_group
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 IN_A_ROW = 4  # groups of bars
+UPRIGHT = 7  # bars in a group, of which more leave no room for figures beside each other
 
 
 class By(StrEnum):
@@ -177,27 +178,18 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
 
 def _speedups(ax: Axes, comparison: Comparison, machines: range, step: int) -> None:
     """Bars of some machines."""
-    count = len(comparison.patterns)
-    height = np.array([[result.speedup for result in comparison.results[index]] for index in machines])
-    centre = np.arange(len(machines))
-    width = 0.84 / count
-    for index, pattern in enumerate(comparison.patterns):
-        where = centre + (index - (count - 1) / 2) * width
-        ax.bar(
-            where, height[:, index], width * 0.92, color=COLOURS[index], hatch=HATCHES[index], edgecolor="white",
-            linewidth=0.5, label=pattern, zorder=2,
+    heights = np.array([[result.speedup for result in comparison.results[index]] for index in machines])
+    places = grouped_bars(ax, heights, comparison.patterns)
+    for x, y in zip(places.T.ravel(), heights.T.ravel(), strict=True):
+        ax.annotate(
+            f"{y:.2f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
+            rotation=90 if len(comparison.patterns) > UPRIGHT else 0,
         )  # fmt: skip
-        for x, y in zip(where, height[:, index], strict=True):
-            ax.annotate(
-                f"{y:.2f}", (x, y), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
-                rotation=90 if width < 0.12 else 0,
-            )  # fmt: skip
     ax.axhline(1.0, color="black", linewidth=1.0, linestyle="--", zorder=3)
     names = [comparison.machines[index] + ("" if comparison.fit(index) else "\ndoes not fit") for index in machines]
     ax.set_xlim(-0.5, min(step, len(comparison.machines)) - 0.5)
-    ax.set_xticks(centre, names, fontsize=9)
+    ax.set_xticks(range(len(machines)), names, fontsize=9)
     ax.set_ylabel("speedup over dense")
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def waterfall(result: Result, ax: Axes | None = None, path: str | Path | None = None) -> Figure:

@@ -36,6 +36,7 @@ from simsparse.commands.options import (
     load_plugins,
 )
 from simsparse.commands.output import Report, check_picture, emit
+from simsparse.dataflow.budget import BUDGET
 from simsparse.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def compare(
         str | None, typer.Option(metavar="NAME,…", help="Default: those of the design, and the textbook ones.")
     ] = None,
     objective: Goal = "latency",
-    budget: Budget = 200_000,
+    budget: Budget = BUDGET,
     phase: Phase = None,
     batch: Batch = 1,
     seq: Seq = None,

@@ -37,6 +37,7 @@ from simsparse.commands.options import (
     load_plugins,
 )
 from simsparse.commands.output import Report, check_picture, emit, working
+from simsparse.dataflow.budget import BUDGET
 from simsparse.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def map_(
         bool, typer.Option("--mean-occupancy", help="Tiles fit on average, not in the worst case.")
     ] = False,
     no_padding: Annotated[bool, typer.Option("--no-padding", help="Factors divide the dimensions.")] = False,
-    budget: Budget = 200_000,
+    budget: Budget = BUDGET,
     phase: Phase = None,
     batch: Batch = 1,
     seq: Seq = None,

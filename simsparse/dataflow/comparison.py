@@ -9,12 +9,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from simsparse.dataflow._arrays import Floats
+from simsparse.dataflow.budget import BUDGET
 from simsparse.dataflow.dataflows import NAMED, Dataflow, of_design
 from simsparse.dataflow.density import Density
 from simsparse.dataflow.design import DesignSpec, ModeSpec
 from simsparse.dataflow.objective import Constraints, Objective
 from simsparse.dataflow.problem import Problem
-from simsparse.dataflow.search import BUDGET, Found
+from simsparse.dataflow.search import Found
 from simsparse.dataflow.search import map as find
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.ops import Contraction

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from simsparse._canvas import BESIDE, COLOURS, HATCHES, MARKERS, MOST, canvas, done, new
+from simsparse._canvas import BESIDE, COLOURS, MARKERS, MOST, canvas, done, grouped_bars, new
 from simsparse.dataflow.bars import shown_most
 from simsparse.dataflow.comparison import Choice
 from simsparse.dataflow.search import Found
@@ -59,15 +60,11 @@ def _bars(
     unit: str,
 ) -> None:
     groups = [[cost for c in choices if c.pattern == name and (cost := of(c)) is not None] for name in patterns]
-    top, width = shown_most(groups), 0.84 / len(flows)
-    for index, flow in enumerate(flows):
-        places = [at + (index - (len(flows) - 1) / 2) * width for at in range(len(patterns))]
-        costs = [next((of(c) for c in choices if (c.pattern, c.dataflow) == (p, flow)), None) for p in patterns]
-        ax.bar(
-            places, [min(cost or 0.0, top) for cost in costs], width * 0.92, color=COLOURS[index], hatch=HATCHES[index],
-            edgecolor="white", linewidth=0.5, label=flow, zorder=2,
-        )  # fmt: skip
-        for place, cost, group in zip(places, costs, groups, strict=True):
+    top, cost_of = shown_most(groups), {(c.pattern, c.dataflow): of(c) for c in choices}
+    costs = [[cost_of.get((pattern, flow)) for flow in flows] for pattern in patterns]
+    heights = np.array([[min(cost or 0.0, top) for cost in line] for line in costs])
+    for places, line, group in zip(grouped_bars(ax, heights, flows), costs, groups, strict=True):
+        for place, cost in zip(places, line, strict=True):
             if cost is None:
                 ax.annotate("does not fit", (place, 0.0), **_TEXT, rotation=90, va="bottom", color="grey")
             elif cost > top:
@@ -77,7 +74,6 @@ def _bars(
     ax.set_ylim(0, top * 1.08)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, unit)))
     ax.tick_params(axis="y", labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 _TEXT: dict[str, Any] = {

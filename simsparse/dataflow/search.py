@@ -17,6 +17,7 @@ from simsparse.dataflow._batch import Outcome
 from simsparse.dataflow._kernel import Kernel
 from simsparse.dataflow.analysis import Analysis, analyze
 from simsparse.dataflow.architecture import Architecture
+from simsparse.dataflow.budget import BUDGET
 from simsparse.dataflow.evaluation import IDLE, UNFIT, Evaluation, State
 from simsparse.dataflow.frames import Frame
 from simsparse.dataflow.improvement import by_score, improved
@@ -27,7 +28,6 @@ from simsparse.dataflow.roles import bound, roles_of
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.ops import Contraction
 
-BUDGET = 200_000  # mappings
 CHUNK = 65_536  # mappings that are evaluated together
 
 

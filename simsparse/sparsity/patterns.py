@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from simsparse.errors import InputError
@@ -10,18 +11,18 @@ from simsparse.sparsity.codes import MEASURED_TILES, PatternColumn, PatternKind
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(ABC):
     """Base of all patterns."""
 
     @property
+    @abstractmethod
     def kind(self) -> PatternKind:
         """Its code."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def density(self) -> float:
         """Fraction kept."""
-        raise NotImplementedError
 
     @property
     def sparsity(self) -> float:
@@ -29,9 +30,9 @@ class Pattern:
         return 1.0 - self.density
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The text form that `parse` reads back."""
-        raise NotImplementedError
 
     def columns(self) -> tuple[float, ...]:
         """Its numbers, in the order of `PatternColumn`."""
@@ -43,9 +44,9 @@ class Pattern:
             return True
         return isinstance(other, Unstructured) and self.density <= other.density + 1e-12
 
+    @abstractmethod
     def transposed(self) -> Pattern:
         """The pattern of the transposed matrix."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return self.text
