@@ -105,7 +105,7 @@ class AliasReader:
             return Unreadable("no single pattern says what is zero")
         kernel = system.dense_kernel if pattern == "dense" else system.kernel
         changes = self._changes(row, device, system)
-        common = Reading(device.machine, changes, kernel, pattern, dtype.dtype, dtype.weight_dtype)
+        common = Reading(device.machine_of(row.device), changes, kernel, pattern, dtype.dtype, dtype.weight_dtype)
         return self._by_phase(row, device, system, common)
 
     def _by_phase(

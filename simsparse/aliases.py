@@ -44,7 +44,7 @@ Set = Annotated[
 class DeviceAlias(Alias):
     """A device text and its machine, or the reason why none stands for it."""
 
-    machine: str = ""
+    machine: str = Field(default="", description=r"May use groups of the match: `rtx-\1-ti`.")
     set: Set = {}
     method: tuple[str, ...] = Field(default=(), description="Methods that its models go through.")
     reason: str = ""
@@ -54,6 +54,10 @@ class DeviceAlias(Alias):
         if bool(self.machine) == bool(self.reason):
             raise ValueError("a machine or a reason, not both")
         return self
+
+    def machine_of(self, text: str) -> str:
+        """The machine that `text` means."""
+        return self.expanded(self.machine, text)
 
 
 class ProductOfRow(BaseModel):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from accel_models.gpu.measurements import READER
 from accel_models.gpu.spec import GpuSpec
 from simsparse.errors import InputError, UnknownNameError, UnsupportedError
+from simsparse.measurements import Measurement
+from simsparse.readings import GemmReading, Unreadable
 from simsparse.specs import checked, read_toml
 
 MACHINES = Path(__file__).parents[1] / "accel_models" / "gpu" / "machines"
@@ -43,6 +47,18 @@ SYSTEMS = {
     "rtx-5090": "RTX 5090",
     "rtx-pro-6000-blackwell": "RTX PRO 6000 Blackwell (SM120)",
 }
+# Cards that the evidence does not list, all recalled: SMs and the fp32 TFLOPS of their datasheets (recalled too).
+OTHERS = {
+    "rtx-2060": (30, 6.45), "rtx-2060-super": (34, 7.18), "rtx-2070": (36, 7.46), "rtx-2070-super": (40, 9.06),
+    "rtx-2080": (46, 10.07), "rtx-2080-super": (48, 11.15), "titan-rtx": (72, 16.3), "quadro-rtx-8000": (72, 16.3),
+    "rtx-3060": (28, 12.7), "rtx-3060-ti": (38, 16.2), "rtx-3070": (46, 20.3), "rtx-3070-ti": (48, 21.7),
+    "rtx-3080": (68, 29.8), "rtx-3080-12gb": (70, 30.6), "rtx-3080-ti": (80, 34.1), "rtx-3090-ti": (84, 40.0),
+    "a10": (72, 31.2), "rtx-a4000": (48, 19.2), "rtx-a5000": (64, 27.8),
+    "rtx-4060": (24, 15.1), "rtx-4060-ti": (34, 22.1), "rtx-4070": (46, 29.1), "rtx-4070-ti": (60, 40.1),
+    "rtx-4070-ti-super": (66, 44.1), "rtx-4080": (76, 48.7), "rtx-4080-super": (80, 52.2), "rtx-6000-ada": (142, 91.1),
+    "rtx-5060-ti": (36, 23.7), "rtx-5070": (48, 30.9), "rtx-5070-ti": (70, 43.9), "rtx-5080": (84, 56.3),
+    "h100-nvl": (132, 60.0), "gh200-96gb": (132, 67.0), "gh200-144gb": (132, 67.0),
+}  # fmt: skip
 PEAKS = {
     "fp32_tflops": "fp32",
     "tf32_dense_tflops": "tf32",
@@ -75,7 +91,6 @@ SIMPLE = {
     "l2_MB": ("l2_bytes", 2**20),
     "smem_per_sm_KB": ("smem_bytes_per_sm", 2**10),
     "regs_per_sm": ("registers_per_sm", 1),
-    "max_threads_per_sm": ("max_threads_per_sm", 1),
     "nvlink_GBps": ("link_bytes_per_s", 0.5e9),
     "tdp_W": ("tdp_w", 1),
     "process_nm": ("process_nm", 1),
@@ -98,7 +113,7 @@ def figures(evidence: Path) -> dict[str, list[tuple[str, float, str]]]:
 
 
 def test_every_gpu_of_the_evidence_has_a_spec() -> None:
-    assert set(SPECS) == set(SYSTEMS)
+    assert set(SPECS) == {*SYSTEMS, *OTHERS}
     assert all(spec.name == name for name, spec in SPECS.items())
     names = [name for spec in SPECS.values() for name in (spec.name, *spec.aliases)]
     assert len(set(names)) == len(names)
@@ -142,6 +157,71 @@ def test_figures_nobody_looked_up_say_so(name: str, figures: dict[str, list[tupl
         figure = getattr(SPECS[name], field)
         if figure is not None and quality.get(metric) == "recalled":
             assert figure.unverified, field
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_cards_that_nobody_looked_up_say_so(name: str) -> None:
+    spec, (sms, tflops) = SPECS[name], OTHERS[name]
+    assert spec.sm_count.value == sms
+    assert 2e-12 * spec.peak_macs_per_s("fp32") == pytest.approx(tflops, rel=0.01)
+    for _, field in {("", "sm_count"), *((metric, field) for metric, (field, _) in SIMPLE.items())}:
+        figure = getattr(spec, field)
+        shared = field in ("smem_bytes_per_sm", "registers_per_sm")  # of the architecture, which was looked up
+        assert figure is None or shared or figure.unverified or figure.assumed, field
+
+
+# As datasheets, nvidia-smi, PyTorch and people write them.
+NAMES = {
+    "v100-pcie": "Tesla V100-PCIE-16GB", "v100-sxm2": "Tesla V100-SXM2-32GB", "t4": "Tesla T4", "a10": "NVIDIA A10",
+    "a10g": "NVIDIA A10G", "a30": "NVIDIA A30", "a40": "NVIDIA A40", "a100-pcie-40gb": "NVIDIA A100-PCIE-40GB",
+    "a100-pcie-80gb": "NVIDIA A100 80GB PCIe", "a100-sxm-40gb": "NVIDIA A100-SXM4-40GB",
+    "a100-sxm-80gb": "NVIDIA A100-SXM4-80GB", "l4": "NVIDIA L4", "l40": "NVIDIA L40", "l40s": "NVIDIA L40S",
+    "h100-pcie-80gb": "NVIDIA H100 PCIe", "h100-sxm-80gb": "NVIDIA H100 80GB HBM3", "h100-nvl": "NVIDIA H100 NVL",
+    "h200-sxm-141gb": "NVIDIA H200", "h200-nvl": "NVIDIA H200 NVL", "gh200-96gb": "NVIDIA GH200 480GB",
+    "gh200-144gb": "NVIDIA GH200 144G HBM3e", "b200": "NVIDIA B200", "quadro-rtx-6000": "Quadro RTX 6000",
+    "quadro-rtx-8000": "Quadro RTX 8000", "titan-rtx": "NVIDIA TITAN RTX",
+    "rtx-a4000": "NVIDIA RTX A4000", "rtx-a5000": "RTXA5000", "rtx-a6000": "A6000",
+    "rtx-6000-ada": "NVIDIA RTX 6000 Ada Generation",
+    "rtx-pro-6000-blackwell": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+    "rtx-3070-ti-laptop": "NVIDIA GeForce RTX 3070 Ti Laptop GPU", "rtx-3080-12gb": "RTX 3080 (12GB)",
+}  # fmt: skip
+OTHERWISE = {
+    "A100 40GB PCIe": "a100-pcie-40gb", "A100": "a100-sxm-80gb", "H100": "h100-sxm-80gb", "rtx3090": "rtx-3090",
+    "RTX 3090 (sm_86)": "rtx-3090", "GeForce 3080 Ti": "rtx-3080-ti", "RTX 4070 Ti Super": "rtx-4070-ti-super",
+    "RTX-4070Ti": "rtx-4070-ti", "RTX 4060 Ti 16GB": "rtx-4060-ti", "NVIDIA A800-SXM4-80GB": "a100-sxm-80gb",
+    "NVIDIA H800 PCIe": "h100-pcie-80gb", "NVIDIA RTX PRO 6000 Blackwell Max-Q": "rtx-pro-6000-blackwell",
+}  # fmt: skip
+
+
+def test_cards_resolve_as_people_write_them() -> None:
+    def machine(text: str) -> str | None:
+        row = Measurement(
+            "x", "cuBLAS", text, "latency_us", 1.0, phase="gemm", m=1, n=64, k=64, dtype="fp16", pattern="dense"
+        )
+        reading = READER.reading(row)
+        return reading.reason if isinstance(reading, Unreadable) else reading.machine if reading else None
+
+    geforce = {name: spec.title for name, spec in SPECS.items() if "GeForce" in spec.title and name not in NAMES}
+    expected = {text: name for name, text in (NAMES | geforce).items()} | OTHERWISE
+    assert set(expected.values()) == set(SPECS)
+    assert {text: machine(text) for text in expected} == expected
+    laptop = "a laptop's card, whose chip, clocks and power its name does not say"
+    assert machine("NVIDIA GeForce RTX 4090 Laptop GPU") == laptop
+    assert machine("RTX 6000") == "Quadro RTX 6000 or RTX 6000 Ada is not said"
+    assert [machine(text) for text in ("RTX 4090 D", "RTX 4080 Ti", "RTX 3050", "GB200", "H20", "A2")] == [None] * 6
+
+
+def test_variants_change_what_differs() -> None:
+    row = Measurement(
+        "x", "cuBLAS", "", "latency_us", 1.0, phase="gemm", m=1, n=64, k=64, dtype="fp16", pattern="dense"
+    )
+    for text, field, value in (
+        ("Tesla V100-SXM2-32GB", "memory_bytes", 32 * 2**30), ("RTX 4060 Ti 16GB", "memory_bytes", 16 * 2**30),
+        ("NVIDIA A800 80GB PCIe", "link_bytes_per_s", 2e11), ("RTX PRO 6000 Max-Q", "tdp_w", 300.0),
+    ):  # fmt: skip
+        reading = READER.reading(replace(row, device=text))
+        assert isinstance(reading, GemmReading)
+        assert dict(reading.changes)[field] == value
 
 
 def test_only_ampere_and_later_have_sparse_tensor_cores() -> None:

@@ -54,7 +54,6 @@ class GpuSpec(Spec):
     smem_bytes_per_sm: Figure[Positive] = Field(description="Most shared memory that one SM can carve out of its L1.")
     smem_bytes_per_clock: Figure[Positive] = Field(description="Bytes per clock and SM from shared memory.")
     registers_per_sm: Figure[Count] = Field(description="32-bit registers of an SM.")
-    max_threads_per_sm: Figure[Count] = Field(description="Most resident threads of an SM.")
 
     link_bytes_per_s: Figure[Positive] | None = Field(
         None, description="NVLink bandwidth per direction, all links together; absent without NVLink."
