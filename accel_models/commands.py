@@ -20,7 +20,7 @@ def report(
     form: FormatOption = None,
     output: Output = None,
 ) -> None:
-    """A published design beside its model: speedups, ablations, sensitivities, rivals, resources."""
+    """A published design beside its model. Speedups, ablations, sensitivities, rivals, resources."""
     if design not in TRAINERS:
         raise InputError.expected("DESIGN", design, f"one of {', '.join(TRAINERS)}")
     from accel_models.fpga import report as sat
@@ -73,7 +73,7 @@ def design(
     output: Output = None,
     plugin: Plugin = None,
 ) -> None:
-    """Designs of a training accelerator that fit a card: those that no other beats, and the best within a budget.
+    """Designs of a training accelerator that fit a card. Those that no other beats, and the best within a budget.
 
     Array, N:M, lanes, buffers, memory channels and clock are swept. A design is on the front if no other within the
     budget needs less of one of time, energy and the card, and no more of the others.

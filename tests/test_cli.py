@@ -99,7 +99,7 @@ class TestSimulate:
 
     def test_output_takes_its_form_from_the_suffix(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name, start in (("a.json", "{"), ("a.csv", "ops,kernel"), ("a.txt", "toy-model on toy")):
-            assert main([*SIMULATE, "--output", str(tmp_path / name)]) == 0
+            assert main([*SIMULATE, "-o", str(tmp_path / name)]) == 0
             assert (tmp_path / name).read_text().startswith(start)
         assert capsys.readouterr().out == ""
         assert main([*SIMULATE, "--plot", str(tmp_path / "a.png")]) == 0
@@ -239,6 +239,18 @@ class TestOthers:
         assert "Fit constants." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("group", [[], ["dataflow"]])
+def test_what_commands_do_is_said_whole(
+    group: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a terminal of 80 columns, the first sentence of each fits beside its name."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*group, "--help"]) == 0
+    _, commands = capsys.readouterr().out.split("Commands:\n")
+    assert len(commands.splitlines()) >= 5
+    assert "..." not in commands
+
+
 def test_formats(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["formats", "--shape", "4096x4096", "--sparsity", "2:4", "--dtype", "fp16"]
     rows = {row["format"]: row for row in run_json(capsys, *arguments)["formats"]}
@@ -314,7 +326,7 @@ def test_plugin_comes_from_the_current_folder() -> None:
 
 
 def test_a_reader_that_leaves_and_an_interrupt_are_quiet() -> None:
-    start = [sys.executable, "-m", "simsparse.cli"]
+    start = [sys.executable, "-m", "simsparse"]
     with subprocess.Popen([*start, "patterns"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE) as left:
         assert left.stdout is not None
         assert left.stderr is not None

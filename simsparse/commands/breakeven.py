@@ -45,7 +45,7 @@ def breakeven(
     plot: Plot = None,
     plugin: Plugin = None,
 ) -> None:
-    """The sparsity from which each family of patterns beats dense, and the batch sizes for which one does."""
+    """From which sparsity each family of patterns beats dense. And for which batch sizes one does."""
     check_picture(plot)
     load_plugins(plugin)
     from simsparse.breakeven import FAMILIES, PATTERNS

@@ -42,7 +42,7 @@ def calibrate(
     form: FormatOption = None,
     plugin: Plugin = None,
 ) -> None:
-    """Measure this machine, or fit the constants of a machine to timings.
+    """Measure this machine, or fit constants of one to timings.
 
     \b
     simsparse calibrate cpu -o my-machine.toml

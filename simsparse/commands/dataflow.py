@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def dataflow() -> None:
-    """What loop nests move, take and burn on storage levels with sparse features.
+    """What loop nests move, take and burn on storage levels. With sparse features.
 
     Designs are TOML files: shipped ones by name (stc, dstc, eyeriss, sparse-array ...), your own by path, or `import`
     of Timeloop YAML. Every figure of one can be set: --set levels.SMEM.capacity_words=131072, formats and actions as
@@ -50,7 +50,7 @@ def analyze(
     form: FormatOption = None,
     output: Output = None,
 ) -> None:
-    """Counts, cycles and energy of described runs, with Sparseloop's rounding.
+    """Counts, cycles and energy of described runs. With Sparseloop's rounding.
 
     Of one run the table says what each level does to each tensor; JSON has every counter of every run.
     """
@@ -73,7 +73,7 @@ def import_(
         str | None, typer.Option("-o", "--output", metavar="FILE", help="A design as TOML; else counts are written.")
     ] = None,
 ) -> None:
-    """Read a Timeloop or Sparseloop specification: write it as a design, or analyse its mapping.
+    """Read a Timeloop or Sparseloop specification. Write it as a design, or analyse its mapping.
 
     What has no effect here is said on stderr; what would change counts and is not covered is an error.
     """

@@ -71,7 +71,7 @@ def compare(
     plot: Plot = None,
     plugin: Plugin = None,
 ) -> None:
-    """Patterns times dataflows of one layer on a described design: which is best, by how much, what bounds it.
+    """Patterns times dataflows of a layer on a described design. Which is best, by how much, what bounds it.
 
     A value takes one word of the design, whatever its type; `simulate` prices wider ones.
     """

@@ -29,7 +29,7 @@ def explain(
     form: FormatOption = None,
     output: Output = None,
 ) -> None:
-    """Take counts of a run apart: a tile, times the loops that bring new words, times children, times what is left."""
+    """Take counts of a run apart. A tile, times the loops that bring new words, times children, times what is left."""
     from pathlib import Path
 
     from simsparse.dataflow.reference import read_cases

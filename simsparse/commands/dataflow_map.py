@@ -79,7 +79,7 @@ def map_(
     plot: Plot = None,
     plugin: Plugin = None,
 ) -> None:
-    """The best mapping of one layer on a described design, as a loop nest, and why; --plot draws the Pareto front.
+    """The best mapping of one layer on a described design. As a loop nest, and why; --plot draws the Pareto front.
 
     A value takes one word of the design, whatever its type; `simulate` prices wider ones.
     """

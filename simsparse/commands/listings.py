@@ -50,7 +50,7 @@ def extract(
     output: Output = None,
     plugin: Plugin = None,
 ) -> None:
-    """The ops of a model, its parameters and its FLOPs; FLOPs and bytes of an op are of all its instances together."""
+    """The ops of a model, its parameters and its FLOPs. FLOPs and bytes of an op are of all its instances together."""
     load_plugins(plugin)
     from simsparse.inventory import op_columns, totals
     from simsparse.registry import load_workload
@@ -100,7 +100,7 @@ def machines(
     output: Output = None,
     plugin: Plugin = None,
 ) -> None:
-    """The machines that are shipped; `machines show NAME` prints one."""
+    """The shipped machines; `machines show NAME` prints one."""
     load_plugins(plugin)
     if context.invoked_subcommand is not None:
         return

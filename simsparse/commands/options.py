@@ -62,7 +62,7 @@ Framework = Annotated[
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Default: by the suffix of --output, else table.", show_default=False)
 ]
-Output = Annotated[str | None, typer.Option(metavar="FILE", help="Write there instead of printing.")]
+Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Write there instead of printing.")]
 Plot = Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture (png, svg or pdf).")]
 Plugin = Annotated[
     list[str] | None, typer.Option(metavar="MODULE", help="Module that registers machines or workloads; repeatable.")

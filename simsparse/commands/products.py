@@ -55,7 +55,7 @@ def gemm(
     plugin: Plugin = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also terms and the other kernels.")] = False,
 ) -> None:
-    """Time and energy of the product C[M,N] = A[M,K] · B[K,N], or of a table of products."""
+    """Time and energy of a product, or of a table of products. C[M,N] = A[M,K] · B[K,N]."""
     load_plugins(plugin)
     from simsparse.products import Products, Style, price_products, read_products
     from simsparse.registry import load_machine

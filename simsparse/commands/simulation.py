@@ -60,7 +60,7 @@ def simulate(
     seed: Seed = 0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also terms, alternatives, provenance.")] = False,
 ) -> None:
-    """Time and energy of a model on a machine, call by call, beside dense."""
+    """Time and energy of a model on a machine, call by call. Beside dense."""
     check_picture(plot)
     load_plugins(plugin)
     from simsparse.registry import load_machine, load_workload
@@ -147,7 +147,7 @@ def diff(
     form: FormatOption = None,
     output: Output = None,
 ) -> None:
-    """Totals and rows that changed from one saved result to another."""
+    """What changed from one saved result to another: totals, rows."""
     from simsparse.diff import diff as compute
     from simsparse.diff import read_result
     from simsparse.render import difference_table

@@ -22,7 +22,7 @@ def sweep(
     jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
     plugin: Plugin = None,
 ) -> None:
-    """Every point of a grid, in parts: killed at any moment and started again, it goes on.
+    """Every point of a grid, into one table. Killed at any moment and started again, it goes on.
 
     SPEC.toml gives each axis a value or a list: workload and machine must be there; phase, batch, seq, context,
     dtype, method ("none", "slice:0.25", "slice:0.25; tp:2"), on (globs), pattern and kernel may be; fields of the
@@ -64,7 +64,7 @@ def validate(
     plugin: Plugin = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also every row.")] = False,
 ) -> None:
-    """Predictions against measurements: errors and rank correlation of each system and device.
+    """Predictions against measurements. Errors and rank correlation of each system and device.
 
     Rows of models run in the framework that they name, unless --framework names another.
     """

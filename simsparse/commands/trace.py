@@ -79,7 +79,7 @@ def trace(
     form: FormatOption = None,
     plugin: Plugin = None,
 ) -> None:
-    """Run a model on a machine event by event: who works when, and what it waits for."""
+    """Run a model on a machine event by event. Who works when, and what it waits for."""
     if output is not None and Path(output).suffix.lower() not in _TRACES:
         raise InputError.expected("--output", output, f"a file that ends in {', '.join(_TRACES)}")
     load_plugins(plugin)

@@ -176,5 +176,5 @@ def _why(analysis: Analysis, champions: Sequence[State]) -> str:
             continue
         slower = other.outcome[Outcome.CYCLES] / best.outcome[Outcome.CYCLES]
         dearer = other.outcome[Outcome.ENERGY_PJ] / best.outcome[Outcome.ENERGY_PJ]
-        text += f"; {other.order.flow.name} takes {slower:.3g} times the cycles, {dearer:.3g} times the energy"
+        text += f"; {other.order.flow.name} takes {slower:#.3g} times the cycles, {dearer:#.3g} times the energy"
     return text
