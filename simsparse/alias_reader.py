@@ -7,14 +7,15 @@ found in the text counts, case ignored. Types and models common to all families 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from simsparse.aliases import Alias, Aliases, DeviceAlias, DTypeAlias, ModelAlias, SystemAlias
+from simsparse.aliases import BEST, Alias, Aliases, DeviceAlias, DTypeAlias, ModelAlias, SystemAlias
 from simsparse.measurements import Measurement
+from simsparse.ops import StreamKind
 from simsparse.readings import (
     AnyReading,
     AttentionReading,
@@ -22,6 +23,7 @@ from simsparse.readings import (
     GemmReading,
     ModelReading,
     Reading,
+    StreamReading,
     SumReading,
     Unreadable,
 )
@@ -113,6 +115,8 @@ class AliasReader:
     ) -> AnyReading | Unreadable:
         if row.phase == "gemm" or system.products:
             return _products(row, system, common)
+        if system.streams:
+            return _passes(row, system, common)
         if row.phase in _ATTENTION or row.phase in _MODEL_PHASES:
             return self._model(row, device, system, common)
         return Unreadable(f"no model runs phase {row.phase!r}" if row.phase else "a specification, not a run")
@@ -207,4 +211,22 @@ def _products(row: Measurement, system: SystemAlias, common: Reading) -> AnyRead
     if not system.products:
         return read
     size = dict(zip("MNK", row.product, strict=True))
-    return SumReading(tuple(((size[p.m], size[p.n], size[p.k]), dense if p.dense else read) for p in system.products))
+    products = tuple(((size[p.m], size[p.n], size[p.k]), dense if p.dense else read) for p in system.products)
+    return SumReading(products, tuple(_streams(size, system, common)))
+
+
+def _passes(row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:
+    """The pass of a row that was timed alone."""
+    size = {label: extent for label, extent in (("M", row.m), ("N", row.n), ("K", row.k)) if extent is not None}
+    if any(label not in size for stream in system.streams for label in (stream.rows, stream.columns)):
+        return Unreadable("the extents of its matrix are not given")
+    return next(_streams(size, system, common), Unreadable("a dense matrix is not packed"))
+
+
+def _streams(size: Mapping[str, int], system: SystemAlias, common: Reading) -> Iterator[StreamReading]:
+    for stream in system.streams:
+        kind = StreamKind(stream.kind)
+        if kind is not StreamKind.COMPRESS or common.pattern != "dense":
+            # Passes have kernels of their own, whatever runs the products.
+            fields = {**vars(common), "kernel": BEST}
+            yield StreamReading(**fields, kind=kind, rows=size[stream.rows], columns=size[stream.columns])

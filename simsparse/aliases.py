@@ -71,6 +71,16 @@ class ProductOfRow(BaseModel):
     dense: bool = Field(default=False, description="Not sparse, whatever the row's pattern.")
 
 
+class StreamOfRow(BaseModel):
+    """A pass over a matrix, whose extents are columns of the row."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["compress", "copy"] = Field(description="Pruned and packed, in sparse rows only; or copied.")
+    rows: Literal["M", "N", "K"]
+    columns: Literal["M", "N", "K"]
+
+
 class SystemAlias(Alias):
     """A system text and how its rows are run."""
 
@@ -84,6 +94,7 @@ class SystemAlias(Alias):
     products: tuple[ProductOfRow, ...] = Field(
         default=(), description="Products timed together, if not M x N x K alone."
     )
+    streams: tuple[StreamOfRow, ...] = Field(default=(), description="Passes timed with the products, or alone.")
     reason: str = Field(default="", description="Why its rows cannot be priced.")
     phases: tuple[str, ...] = Field(default=(), description="Phases of rows that the entry is for; all if empty.")
     framework: str = Field(default="", description="Who issues the kernels of its models, whatever the row says.")

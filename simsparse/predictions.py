@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import numpy as np
 
+from simsparse.dtypes import dtype
 from simsparse.errors import SimsparseError, UnsupportedError
 from simsparse.intervals import Bounds
 from simsparse.measurements import Measurement
-from simsparse.ops import ContractionKind
+from simsparse.ops import ContractionKind, Role, Stream, StreamKind, Tensor
 from simsparse.outcomes import Outcome
 from simsparse.plan import Floats, Ints, Machine
-from simsparse.problems import attention_problem, gemm_problems
-from simsparse.readings import AnyReading, AttentionReading, GemmReading, ModelReading, Reading, SumReading, Unreadable
+from simsparse.problems import attention_problem, gemm_problems, problem_of
+from simsparse.readings import (
+    AnyReading,
+    AttentionReading,
+    GemmReading,
+    ModelReading,
+    Reading,
+    StreamReading,
+    SumReading,
+    Unreadable,
+)
 from simsparse.registry import load_machine, load_workload
 from simsparse.simulate import GemmEstimate, simulate, without_pattern
-from simsparse.sparsity import DENSE, Pattern, parse
+from simsparse.sparsity import DENSE, NM, Pattern, parse
 from simsparse.transforms import apply_method, quantize_weights
+from simsparse.transforms.dynamic_masks import compress
 from simsparse.workload import Workload
 
 Answer = Outcome | Unreadable
@@ -31,6 +42,7 @@ def predict(rows: Sequence[Measurement], readings: Sequence[AnyReading | Unreada
     """The outcome of each row, or why there is none."""
     answers: dict[int, Answer] = {}
     products: list[_Product] = []
+    passes: dict[int, list[Answer]] = {}
     known: dict[Reading, Answer] = {}
     for index, (row, reading) in enumerate(zip(rows, readings, strict=True)):
         match reading:
@@ -38,18 +50,19 @@ def predict(rows: Sequence[Measurement], readings: Sequence[AnyReading | Unreada
                 answers[index] = reading
             case SumReading():
                 products.extend(_Product(index, *each) for each in reading.products)
+                passes[index] = [_beside(_one(each)) for each in reading.streams]
             case GemmReading() if row.product is not None:
                 products.append(_Product(index, row.product, reading))
             case Reading():
                 if reading not in known:
                     known[reading] = _one(reading)
                 answers[index] = known[reading]
-    answers |= _sums(products)
+    answers |= _sums(products, passes)
     return [answers[index] for index in range(len(rows))]
 
 
-def _sums(products: Sequence[_Product]) -> dict[int, Answer]:
-    """Outcomes of rows from those of their products, by index of row."""
+def _sums(products: Sequence[_Product], passes: Mapping[int, Sequence[Answer]]) -> dict[int, Answer]:
+    """Outcomes of rows from those of their products and of passes beside them, by index of row."""
     alike: dict[tuple[object, ...], list[_Product]] = defaultdict(list)
     for product in products:
         alike[product.reading.machine, product.reading.changes, product.reading.kernel].append(product)
@@ -57,7 +70,12 @@ def _sums(products: Sequence[_Product]) -> dict[int, Answer]:
     for group in alike.values():
         for product, answer in zip(group, _products(group), strict=True):
             parts[product.index].append(answer)
-    return {index: _sum(found) for index, found in parts.items()}
+    return {index: _sum([*found, *passes.get(index, ())]) for index, found in parts.items()}
+
+
+def _beside(answer: Answer) -> Answer:
+    """A pass that the dense run of a sum does without."""
+    return replace(answer, dense_latency_s=0.0, dense_energy_j=0.0) if isinstance(answer, Outcome) else answer
 
 
 def _sum(parts: Sequence[Answer]) -> Answer:
@@ -141,6 +159,30 @@ def _(reading: AttentionReading) -> Outcome:
     problem = attention_of(reading)
     machine = load_machine(reading.machine, dict(reading.changes))
     return _estimate(machine, problem, without_pattern(problem), reading.kernel)[0]
+
+
+@outcome.register
+def _(reading: StreamReading) -> Outcome:
+    problem = stream_of(reading)
+    machine = load_machine(reading.machine, dict(reading.changes))
+    return _estimate(machine, problem, problem, reading.kernel)[0]
+
+
+def stream_of(reading: StreamReading) -> Floats:
+    """The pass of a reading as a problem, (1, PROBLEM_WIDTH).
+
+    Raises
+    ------
+    SimsparseError
+        For a matrix that is packed to a pattern that is no N:M.
+    """
+    matrix = Tensor("matrix", (reading.rows, reading.columns), dtype(reading.dtype), Role.WEIGHT)
+    if reading.kind is StreamKind.COPY:
+        return problem_of(Stream("copy", reading.kind, (matrix,), (matrix,)))[None]
+    pattern = parse(reading.pattern)
+    if not isinstance(pattern, NM):
+        raise UnsupportedError(f"pattern {reading.pattern!r} is no N:M to pack a matrix to")
+    return problem_of(compress(matrix, pattern))[None]
 
 
 def attention_of(reading: AttentionReading) -> Floats:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from simsparse.measurements import Measurement
+from simsparse.ops import StreamKind
 
 # Spec fields a row sets, such as the threads of one instance; pairs, so that a reading can be compared.
 Changes = tuple[tuple[str, object], ...]
@@ -44,10 +45,20 @@ class GemmReading(Reading):
 
 
 @dataclass(frozen=True)
+class StreamReading(Reading):
+    """A pass over a matrix of `rows` x `columns`: pruned and packed to the pattern (`compress`), or copied."""
+
+    kind: StreamKind = StreamKind.COPY
+    rows: int = 1
+    columns: int = 1
+
+
+@dataclass(frozen=True)
 class SumReading:
-    """Products timed together, one after the other: M, N and K of each, and how it is read."""
+    """Products timed together, one after the other: M, N and K of each, and how it is read; and passes beside them."""
 
     products: tuple[tuple[tuple[int, int, int], GemmReading], ...]
+    streams: tuple[StreamReading, ...] = ()
 
     @property
     def machine(self) -> str:

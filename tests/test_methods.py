@@ -116,7 +116,7 @@ def test_methods_by_name(llama: Workload, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prune", "no method is named 'prune'; known: bdwp, bdwp-activations, drop, offload, pipeline"),
+        ("prune", "no method is named 'prune'; known: bdwp, bdwp-activations, drop, dynamic, offload, pipeline"),
         ("slice:much", "argument of slice is 'much', expected a fraction, such as slice:0.25"),
         ("slice:nan", "fraction to slice off is nan, expected above 0 and below 1"),
         ("tp:-2", "argument of tp is '-2', expected a number of devices, such as tp:2"),
@@ -135,7 +135,9 @@ def test_packages_add_methods(llama: Workload, monkeypatch: pytest.MonkeyPatch) 
     entry = EntryPoint("deeper", "simsparse.transforms.by_name:apply_method", "simsparse.methods")
     monkeypatch.setattr(registry, "_entries", lambda group: (entry,) if group == "simsparse.methods" else ())
     assert apply_method(llama, "deeper:drop:8") == drop_layers(llama, 8)
-    with pytest.raises(UnknownNameError, match=r"known: deeper, drop, offload, pipeline, quantize, slice, tp$"):
+    with pytest.raises(
+        UnknownNameError, match=r"known: deeper, drop, dynamic, offload, pipeline, quantize, slice, tp$"
+    ):
         apply_method(llama, "nothing")
 
 

@@ -75,7 +75,8 @@ class GpuMachine(KernelMachine):
         self._reached = self._constants.card(spec)
         self._rates = Rates(spec)
         products: list[Kernel] = [kernel(self._rates, self._of(kernel.name)) for kernel in _PRODUCTS]
-        products += [stream.Elementwise(self._of("stream")), stream.Link(self._constants.of("link"))]
+        products += [stream.Elementwise(self._of("stream")), stream.Compress(self._of("compress-24"))]
+        products.append(stream.Link(self._constants.of("link")))
         self.kernels = tuple(products)
 
     def _of(self, kernel: str) -> FamilyConstants:

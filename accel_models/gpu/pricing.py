@@ -132,6 +132,8 @@ def _streams(work: Work, rows: np.ndarray, problem: Floats, mapping: Floats, car
     dram = np.where(cached, 0.0, moved)
     work.terms[rows, Term.L2] = moved / (card[Card.L2_BYTES_PER_CLOCK] * card[Card.CLOCK_HZ])
     work.terms[rows, Term.DRAM] = dram / (card[Card.DRAM_BYTES_PER_S] * mapping[:, Map.DRAM_FRACTION])
+    cycles = problem[:, C.STREAM_FLOPS] * mapping[:, Map.ISSUE]
+    work.terms[rows, Term.ISSUE] = cycles / (card[Card.SM_COUNT] * card[Card.CLOCK_HZ])
     work.terms[rows, Term.FILL] = card[Card.FILL_S]
     work.terms[rows, Term.LAUNCH] = mapping[:, Map.LAUNCH_S]
     work.terms[rows, len(TERMS) + _DRAM], work.terms[rows, len(TERMS) + _L2] = dram, moved

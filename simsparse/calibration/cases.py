@@ -16,7 +16,7 @@ from simsparse.machine import BEST, KernelMachine
 from simsparse.measurements import Measurement
 from simsparse.outcomes import METRICS, Outcome, in_metric
 from simsparse.plan import Plan
-from simsparse.predictions import predict, workload_of
+from simsparse.predictions import predict, stream_of, workload_of
 from simsparse.problems import gemm_problems
 from simsparse.readings import (
     AnyReading,
@@ -25,6 +25,7 @@ from simsparse.readings import (
     GemmReading,
     ModelReading,
     Reading,
+    StreamReading,
     SumReading,
     Unreadable,
 )
@@ -133,12 +134,15 @@ class _Lowering:
     def _run(self, row: Measurement, reading: AnyReading) -> Run:
         match reading:
             case SumReading():
-                return _joined([self._product(shape, each) for shape, each in reading.products])
+                products = [self._product(shape, each) for shape, each in reading.products]
+                return _joined([*products, *(self._pass(each) for each in reading.streams)])
             case GemmReading() if row.product is not None:
                 return self._product(row.product, reading)
+            case StreamReading():
+                return self._pass(reading)
             case ModelReading():
                 return self._model(reading)
-        raise UnsupportedError(f"row {row.id} is no product and no model")
+        raise UnsupportedError(f"row {row.id} is no product, no pass and no model")
 
     def _product(self, shape: tuple[int, int, int], reading: GemmReading) -> Run:
         machine = self._machine(reading.machine, reading.changes)
@@ -148,6 +152,10 @@ class _Lowering:
             accumulate_bits=reading.accumulate_bits,
         )  # fmt: skip
         return Run(machine, machine.lower_problems(problem, kernel=reading.kernel), np.ones(1))
+
+    def _pass(self, reading: StreamReading) -> Run:
+        machine = self._machine(reading.machine, reading.changes)
+        return Run(machine, machine.lower_problems(stream_of(reading), kernel=reading.kernel), np.ones(1))
 
     def _model(self, reading: ModelReading) -> Run:
         machine = self._machine(reading.machine, reading.changes)

@@ -1,4 +1,4 @@
-"""Methods by name: `slice:0.25`, `drop:8`, `quantize:int4-g128`, `tp:2`, `pipeline:4`, `offload`, and added ones."""
+"""Methods by name: `slice:0.25`, `drop:8`, `quantize:int4-g128`, `tp:2`, `pipeline:4`, `offload`, `dynamic:2:4`, …"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.transforms.depth import drop_layers
+from simsparse.transforms.dynamic_masks import dynamic_masks
 from simsparse.transforms.megatron import tensor_parallel
 from simsparse.transforms.offload import offload
 from simsparse.transforms.quantization import quantize_weights
@@ -23,8 +24,8 @@ def apply_method(workload: Workload, text: str) -> Workload:
     """Apply a method given as `NAME` or `NAME:ARGUMENT`.
 
     `slice:FRACTION`; `drop:COUNT`, `drop:FRACTION` or `drop:3,20-27`; `quantize:DTYPE` or `quantize:DTYPE@GLOB`;
-    `tp:DEVICES`; `pipeline:STAGES`; `offload`; and methods of the entry-point group `simsparse.methods` or registered
-    here.
+    `tp:DEVICES`; `pipeline:STAGES`; `offload`; `dynamic:N:M` or `dynamic:N:M@GLOB`; and methods of the entry-point
+    group `simsparse.methods` or registered here.
 
     Raises
     ------
@@ -77,6 +78,11 @@ def _quantize(workload: Workload, argument: str) -> Workload:
     return quantize_weights(workload, kind, glob or "*")
 
 
+def _dynamic(workload: Workload, argument: str) -> Workload:
+    pattern, _, glob = argument.partition("@")
+    return dynamic_masks(workload, pattern or "2:4", glob or "*")
+
+
 def _tp(workload: Workload, argument: str) -> Workload:
     return tensor_parallel(workload, _devices("tp", argument))
 
@@ -99,6 +105,7 @@ BUILT_IN: Mapping[str, Method] = MappingProxyType(
         "tp": _tp,
         "pipeline": _pipeline,
         "offload": _offload,
+        "dynamic": _dynamic,
     }
 )
 
