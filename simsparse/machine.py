@@ -262,6 +262,10 @@ class KernelMachine(ABC):
     @staticmethod
     def _take_ways(stretches: Sequence[Ways], latency_s: Floats) -> Ints:
         """Sites of the fastest way through each stretch."""
+
+        def took_s(sites: range) -> float:
+            return float(latency_s[sites.start : sites.stop].sum())
+
         kept: list[int] = []
         start = 0
         for ways in stretches:
@@ -269,8 +273,8 @@ class KernelMachine(ABC):
             for way in ways:
                 options.append(range(start, start + len(way)))
                 start += len(way)
-            totals = [float(latency_s[sites.start : sites.stop].sum()) for sites in options]
-            kept.extend(options[totals.index(min(totals))])
+            fastest = options[0] if len(options) == 1 else min(options, key=took_s)
+            kept.extend(fastest)
         return np.asarray(kept, dtype=np.int64)
 
     def _call(self, site: Site, index: int, tried: _Tried) -> Call:

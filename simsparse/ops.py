@@ -69,7 +69,7 @@ class Tensor:
         """Values, zeros included."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def dense_bytes(self) -> float:
         """Bytes if stored dense."""
         return self.dtype.bytes_of(self.elements)

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simsparse.errors import InputError
 from simsparse.sparsity import PatternColumn
 
 if TYPE_CHECKING:
@@ -198,6 +200,27 @@ class Plan:
     mapping: Floats
     kernel: Ints
     workload: Workload | None = field(default=None, compare=False)
+
+    def covering(self, globs: Collection[str]) -> Plan:
+        """The calls that cover an op which one of the globs names.
+
+        Raises
+        ------
+        InputError
+            If none does.
+        """
+        rows = [
+            row
+            for row, call in enumerate(self.calls)
+            if any(fnmatchcase(name, glob) for name in call.ops for glob in globs)
+        ]
+        if not rows:
+            some = ", ".join(call.ops[0] for call in self.calls[:3])
+            raise InputError.expected("op", " ".join(globs), f"a glob that names an op of the plan, such as {some}")
+        return replace(
+            self, calls=tuple(self.calls[row] for row in rows), problem=self.problem[rows], mapping=self.mapping[rows],
+            kernel=self.kernel[rows],
+        )  # fmt: skip
 
 
 # Fields of specs and tables that hold a figure for each type that is multiplied.

@@ -154,6 +154,12 @@ def _blank(count: int, kind: ProblemKind) -> Floats:
     return rows
 
 
+def _blank_row(kind: ProblemKind) -> Floats:
+    row = _TEMPLATE.copy()
+    row[C.KIND] = kind
+    return row
+
+
 def problem_of(op: Op, *, training: bool = False) -> Floats:
     """The row of one op, of a training step or not, shape (PROBLEM_WIDTH,)."""
     if isinstance(op, Contraction):
@@ -161,7 +167,7 @@ def problem_of(op: Op, *, training: bool = False) -> Floats:
     if isinstance(op, Stream):
         return _stream(op, training)
     if isinstance(op, Transfer):
-        row: Floats = _blank(1, ProblemKind.TRANSFER)[0]
+        row = _blank_row(ProblemKind.TRANSFER)
         row[C.READ_BYTES] = op.tensor.dense_bytes
         row[C.TRANSFER_KIND] = _TRANSFER_CODES[op.kind]
         row[C.DEVICES] = op.devices
@@ -171,7 +177,7 @@ def problem_of(op: Op, *, training: bool = False) -> Floats:
 
 
 def _contraction(op: Contraction, training: bool) -> Floats:
-    row: Floats = _blank(1, ProblemKind.GEMM)[0]
+    row = _blank_row(ProblemKind.GEMM)
     view = op.gemm
     row[C.BATCH], row[C.M], row[C.N], row[C.K] = view.batch, view.m, view.n, view.k
     if op.groups is not None:
@@ -199,7 +205,7 @@ def train_stage(op_name: str, training: bool) -> TrainStage:
 
 
 def _stream(op: Stream, training: bool) -> Floats:
-    row: Floats = _blank(1, ProblemKind.STREAM)[0]
+    row = _blank_row(ProblemKind.STREAM)
     row[C.READ_BYTES] = sum(t.dense_bytes for t in op.reads)
     row[C.WRITE_BYTES] = sum(t.dense_bytes for t in op.writes)
     row[C.STREAM_FLOPS] = op.flops

@@ -11,9 +11,11 @@ at, however many there are. Every transfer costs memory `GAP_BYTES` besides its 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from accel_models.fpga._array import Triple, cycles_of
 from accel_models.fpga.columns import Mapping as Map
@@ -45,12 +47,22 @@ def tile_bytes(p: Floats, tile: Triple) -> Triple:
     return a, b, last_m * last_n * p[Product.C_BYTES]
 
 
+def staying(
+    tiles_m: Floats, tiles_n: Floats, tiles_k: Floats, outer: Floats
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether a tile of A, and of B, stays until it is done with: the inner loop passes it, or it is the only one."""
+    once = tiles_k == 1.0
+    return once & ((outer == 0.0) | (tiles_m == 1.0)), once & ((outer == 1.0) | (tiles_n == 1.0))
+
+
+stays_of: Callable[[float, float, float, float], tuple[bool, bool]] = njit(cache=True)(staying)
+
+
 @njit(cache=True)
 def reads(p: Floats, tile: Triple, outer: int) -> tuple[float, float]:
     """How often A and B are read: once where a tile stays until it is done with, else for each tile of the other."""
     tiles_m, tiles_n, tiles_k = counts(p, tile)
-    a_stays = tiles_k == 1.0 and (outer == 0 or tiles_m == 1.0)
-    b_stays = tiles_k == 1.0 and (outer == 1 or tiles_n == 1.0)
+    a_stays, b_stays = stays_of(tiles_m, tiles_n, tiles_k, float(outer))
     return (1.0 if a_stays else float(tiles_n)), (1.0 if b_stays else float(tiles_m))
 
 
@@ -126,7 +138,7 @@ def paced(hw: Floats, p: Floats, tile: Triple, outer: int, skew: float, array: F
     step of an output it stores the one before; whichever takes longer sets the pace.
     """
     tiles, last = counts(p, tile), last_extents(p, tile)
-    stays = (tiles[2] == 1.0 and (outer == 0 or tiles[0] == 1.0), tiles[2] == 1.0 and (outer == 1 or tiles[1] == 1.0))
+    stays = stays_of(tiles[0], tiles[1], tiles[2], float(outer))
     outers, inners = (tiles[0], tiles[1]) if outer == 0 else (tiles[1], tiles[0])
     batch, total, gap, slack = p[Product.BATCH], 0.0, hw[Hw.GAP_BYTES], 0.0
     # Previous output, in the order of the loops; before the first there is none.

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from accel_models.fpga._tiling import staying
 from accel_models.fpga.columns import Mapping
 from accel_models.fpga.spec import Hardware as H
 from simsparse.ops import Contraction, Op, Role, Stream, Tensor
@@ -67,7 +68,7 @@ def expanded(problem: Floats) -> Floats:
 
 def _reads(mapping: Floats) -> Floats:
     """How often A is read."""
-    stays = (mapping[:, Mapping.TILES_K] == 1) & ((mapping[:, Mapping.OUTER] == 0) | (mapping[:, Mapping.TILES_M] == 1))
+    stays, _ = staying(*(mapping[:, x] for x in (Mapping.TILES_M, Mapping.TILES_N, Mapping.TILES_K, Mapping.OUTER)))
     times: Floats = np.where(stays, 1.0, np.maximum(mapping[:, Mapping.TILES_N], 1.0))
     return times
 
@@ -78,12 +79,13 @@ def with_updates(hardware: Floats, plan: Plan) -> Plan:
         return plan
     ops = {op.name: op for op in plan.workload.ops}
     readers: dict[str, list[int]] = {}
+    renewed = plan.problem[:, C.TRAIN_STAGE] == TrainStage.UPDATE
     updates: list[tuple[int, Tensor]] = []
     for row, call in enumerate(plan.calls):
         op = ops[call.ops[0]]
         if isinstance(op, Contraction) and op.a.role is Role.WEIGHT:
             readers.setdefault(op.a.name, []).append(row)
-        elif plan.problem[row, C.TRAIN_STAGE] == TrainStage.UPDATE:
+        elif renewed[row]:
             updates += [(row, weight) for weight in _weights(op)]
     mapping = plan.mapping.copy()
     counts = np.array([call.count for call in plan.calls], dtype=np.float64)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.fpga import streams
+from accel_models.fpga._tiling import staying
 from accel_models.fpga.columns import Mapping as Map
 from accel_models.fpga.generation import engine_cycles
 from accel_models.fpga.kernels import stored_bytes
@@ -154,9 +155,7 @@ def _sizes(extent: Floats, tile: Floats, tiles: Floats) -> Floats:
 
 def _read(mapping: Floats) -> tuple[Floats, Floats]:
     """1 where a tile of A, and of B, has to be read, by place along outputs, tokens and the reduction: (n, 3, 3, 1)."""
-    m_outside, once = mapping[:, Map.OUTER] == 0, mapping[:, Map.TILES_K] == 1
-    a_stays = once & (m_outside | (mapping[:, Map.TILES_M] == 1))
-    b_stays = once & (~m_outside | (mapping[:, Map.TILES_N] == 1))
+    a_stays, b_stays = staying(*(mapping[:, x] for x in (Map.TILES_M, Map.TILES_N, Map.TILES_K, Map.OUTER)))
     first = np.array([1.0, 0.0, 0.0])
     a = np.where(a_stays[:, None], first, 1.0)[:, None, :, None]
     b = np.where(b_stays[:, None], first, 1.0)[:, :, None, None]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +13,13 @@ from simsparse.commands.options import (
     Context,
     DTypeName,
     FormatOption,
+    Framework,
     Kernel,
     Methods,
     On,
     Phase,
     Plugin,
+    Seed,
     Seq,
     Set,
     Sparsity,
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from simsparse.event_log import EventLog
-    from simsparse.plan import Plan
 
 _TRACES = (".json", *PICTURES)
 
@@ -57,6 +56,7 @@ def trace(
     sparsity: Sparsity = None,
     method: Methods = None,
     kernel: Kernel = "best",
+    framework: Framework = None,
     set_: Set = None,
     op: Annotated[
         list[str] | None, typer.Option("--op", metavar="GLOB", help="Only calls whose ops a glob names; repeatable.")
@@ -78,6 +78,7 @@ def trace(
     ] = 0.0,
     form: FormatOption = None,
     plugin: Plugin = None,
+    seed: Seed = 0,
 ) -> None:
     """Run a model on a machine event by event. Who works when, and what it waits for."""
     if output is not None and Path(output).suffix.lower() not in _TRACES:
@@ -86,14 +87,16 @@ def trace(
     from simsparse.events import MAX_EVENTS, TILES_PER_CALL, HasNotes, run
     from simsparse.registry import load_machine, load_workload
 
-    patterns, changes = read_sparsity(sparsity), read_changes(set_)
+    patterns, changes = read_sparsity(sparsity), read_changes(set_, framework)
     with working(f"tracing {workload}"):
         machine = load_machine(on, changes)
         work = load_workload(workload, phase=phase, batch=batch, seq=seq, context=context, dtype=dtype)
         work = with_methods(work, method)
         if patterns:
-            work = work.with_sparsity(patterns)
-        plan = chosen(machine.lower(work, kernel=kernel), op)
+            work = work.with_sparsity(patterns, seed=seed)
+        plan = machine.lower(work, kernel=kernel)
+        if op:
+            plan = plan.covering(op)
         log = run(
             machine,
             plan,
@@ -111,28 +114,6 @@ def trace(
         pictures[output] = gantt(log, title=title)
     notes = machine.notes(plan) if isinstance(machine, HasNotes) else ()
     emit(_report(log, title, notes), form, None, pictures)
-
-
-def chosen(plan: Plan, globs: list[str] | None) -> Plan:
-    """The calls of a plan that cover an op which one of the globs names.
-
-    Raises
-    ------
-    InputError
-        If none does.
-    """
-    if not globs:
-        return plan
-    rows = [
-        row
-        for row, call in enumerate(plan.calls)
-        if any(fnmatchcase(name, glob) for name in call.ops for glob in globs)
-    ]
-    if not rows:
-        some = ", ".join(call.ops[0] for call in plan.calls[:3])
-        raise InputError.expected("--op", " ".join(globs), f"a glob that names an op of the plan, such as {some}")
-    calls = tuple(plan.calls[row] for row in rows)
-    return replace(plan, calls=calls, problem=plan.problem[rows], mapping=plan.mapping[rows], kernel=plan.kernel[rows])
 
 
 def _report(log: EventLog, title: str, notes: tuple[str, ...]) -> Report:
