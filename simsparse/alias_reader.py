@@ -105,6 +105,8 @@ class AliasReader:
         pattern = "dense" if sliced else row.pattern
         if not pattern:
             return Unreadable("no single pattern says what is zero")
+        if system.pattern and pattern != "dense":
+            pattern = system.pattern.format(zero=pattern.rpartition(":")[2])
         kernel = system.dense_kernel if pattern == "dense" else system.kernel
         changes = self._changes(row, device, system)
         common = Reading(device.machine_of(row.device), changes, kernel, pattern, dtype.dtype, dtype.weight_dtype)
@@ -143,8 +145,14 @@ class AliasReader:
             (self.aliases.framework_field, framework),
             *((field, _expanded(device, value, row.device)) for field, value in device.set.items()),
             *((field, _expanded(system, value, row.system)) for field, value in system.set.items()),
+            *self._of_model(row),
         )
         return tuple((field, value) for field, value in fields if field and value is not None)
+
+    def _of_model(self, row: Measurement) -> Changes:
+        """What the model of a row sets."""
+        alias = self._models.find(row.model) if row.model and row.phase in _MODEL_PHASES else None
+        return tuple((field, _expanded(alias, value, row.model)) for field, value in alias.set.items()) if alias else ()
 
     def _model(
         self, row: Measurement, device: DeviceAlias, system: SystemAlias, common: Reading
@@ -172,11 +180,11 @@ class AliasReader:
             **vars(common), workload=named if alias is None else alias.workload_of(named), phase=phase,
             batch=row.batch or 1, seq=None if phase == "decode" else tokens,
             context=context if phase == "decode" else None, on=system.on or (alias.on if alias else ()) or ("*",),
-            instances=row.instances or 1, part=system.part, methods=methods,
+            instances=row.instances or 1, part=system.part, methods=methods, verify=system.verify,
         )  # fmt: skip
 
 
-def _expanded(alias: Alias, value: float | str, text: str) -> float | str:
+def _expanded(alias: Alias, value: bool | float | str, text: str) -> bool | float | str:
     """A field's value: a number, or what the groups of the match make of a text, a number where they make one."""
     if not isinstance(value, str):
         return value

@@ -37,7 +37,8 @@ class Alias(BaseModel):
 
 
 Set = Annotated[
-    dict[str, float | str], Field(description=r"Spec fields of the machine; texts may use groups of the match: `\1`.")
+    dict[str, bool | float | str],
+    Field(description=r"Spec fields of the machine; texts may use groups of the match: `\1`."),
 ]
 
 
@@ -95,6 +96,10 @@ class SystemAlias(Alias):
         default=(), description="Products timed together, if not M x N x K alone."
     )
     streams: tuple[StreamOfRow, ...] = Field(default=(), description="Passes timed with the products, or alone.")
+    pattern: str = Field(default="", description="Instead of a row's own, whose fraction zero `{zero}` stands for.")
+    verify: int | None = Field(
+        default=None, ge=1, description="Tokens after which the dense model reads them again in one step."
+    )
     reason: str = Field(default="", description="Why its rows cannot be priced.")
     phases: tuple[str, ...] = Field(default=(), description="Phases of rows that the entry is for; all if empty.")
     framework: str = Field(default="", description="Who issues the kernels of its models, whatever the row says.")
@@ -118,6 +123,7 @@ class ModelAlias(Alias):
 
     workload: str = Field(description=r"May use groups of the match: `mobilenet-v1-\1`.")
     on: tuple[str, ...] = Field(default=(), description="Globs of the ops that sources prune in such a model.")
+    set: Set = {}
 
     def workload_of(self, text: str) -> str:
         """The workload that `text` means."""

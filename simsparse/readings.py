@@ -82,6 +82,8 @@ class ModelReading(Reading):
         Glob of the contractions that were timed; empty for the whole step.
     methods : tuple of str
         What the model went through, as `apply_method` takes it.
+    verify : int, optional
+        Tokens after which the dense model reads them again in one step (a decode with correction).
     """
 
     workload: str = ""
@@ -93,6 +95,7 @@ class ModelReading(Reading):
     instances: int = 1
     part: str = ""
     methods: tuple[str, ...] = ()
+    verify: int | None = None
 
 
 @dataclass(frozen=True)

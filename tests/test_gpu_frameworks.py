@@ -12,7 +12,7 @@ from simsparse import load_machine, load_workload, simulate
 from simsparse.errors import InputError
 from simsparse.measurements import Measurement
 from simsparse.ops import Contraction, ContractionKind, StreamKind, Transfer
-from simsparse.predictions import workload_of
+from simsparse.predictions import model_outcome, workload_of
 from simsparse.readings import ModelReading
 from simsparse.transforms import apply_method
 
@@ -57,7 +57,7 @@ def test_energy_of_waiting_is_idle_energy() -> None:
 
 def test_eager_ops_are_those_of_the_model_code() -> None:
     work = load_workload("llama-3-8b", phase="decode", context=100, batch=3)
-    issued = as_issued(work)
+    issued = as_issued(work, Framework.EAGER)
     names = [op.name.removeprefix("layers.*.") for op in issued.ops if op.layers]
     assert names.count("input_layernorm") == 1
     assert [name for name in names if name.startswith("input_layernorm.")] == [
@@ -76,15 +76,48 @@ def test_eager_ops_are_those_of_the_model_code() -> None:
 
 
 def test_a_layer_norm_is_one_kernel_and_masked_scores_are_computed() -> None:
-    issued = as_issued(load_workload("gpt2", phase="prefill", seq=64))
+    issued = as_issued(load_workload("gpt2", phase="prefill", seq=64), Framework.EAGER)
     norms = [op.name for op in issued.ops if getattr(op, "kind", None) is StreamKind.NORM]
     assert not [name for name in norms if "to_float" in name]
     assert all(op.needed == 1.0 for op in issued.ops if isinstance(op, Contraction))
 
 
+def test_autocast_keeps_norms_and_softmax_wide_and_casts_before_products() -> None:
+    work = load_workload("bert-tiny", phase="encode", seq=16)
+    issued = as_issued(work, Framework.EAGER, autocast=True)
+    casts = [op.name for op in issued.ops if ".to_half" in op.name and op.layers]
+    assert [name.removeprefix("layers.*.") for name in casts] == [
+        "self_attn.query.to_half", "self_attn.key.to_half", "self_attn.value.to_half", "self_attn.softmax.to_half",
+        "mlp.intermediate.to_half",
+    ]  # fmt: skip
+    bits = {op.name.removeprefix("layers.*."): [t.dtype.bits for t in (*op.reads[:1], *op.writes)] for op in issued.ops
+            if not isinstance(op, Contraction)}  # fmt: skip
+    assert bits["self_attn.softmax.mask_0"] == [16, 32]
+    assert bits["self_attn.softmax"] == [32, 32]
+    assert bits["attention_residual"] == [16, 32]
+    assert bits["self_attn_norm"] == [32, 32]
+    assert bits["mlp.act"] == [16, 16]
+    # Compiled code writes both from the norm, and leaves the softmax's steps to one kernel.
+    compiled = as_issued(work, Framework.COMPILED, autocast=True)
+    (norm,) = (op for op in compiled.ops if op.name == "layers.*.self_attn_norm")
+    assert [tensor.dtype.bits for tensor in norm.writes] == [32, 16]
+    assert not [op.name for op in compiled.ops if "to_half" in op.name or ".mask" in op.name]
+
+
+def test_compiled_attention_copies_heads() -> None:
+    issued = as_issued(load_workload("bert-tiny", phase="encode", seq=16), Framework.COMPILED)
+    copies = [op.name.rpartition(".")[2] for op in issued.ops if getattr(op, "kind", None) is StreamKind.COPY]
+    assert copies == ["query", "keys", "values", "heads"]
+
+
+def test_what_runs_in_graphs_is_left_as_it_is() -> None:
+    work = load_workload("bert-tiny", phase="encode", seq=16)
+    assert as_issued(work, Framework.GRAPH, autocast=True) is work
+
+
 def test_training_steps_are_left_as_they_are() -> None:
     work = load_workload("bert-tiny", phase="train", seq=16)
-    assert as_issued(work) is work
+    assert as_issued(work, Framework.EAGER) is work
 
 
 def test_graphs_are_assumed_and_said() -> None:
@@ -125,6 +158,23 @@ def test_sliced_models_are_a_pipeline_over_their_cards() -> None:
     assert (reading.pattern, reading.methods, reading.context) == ("dense", ("slice:0.25", "pipeline:3"), 64)
     work = workload_of(reading)
     assert (work.devices, work.stages) == (3, 3)
+
+
+def test_autocast_is_read_from_the_model() -> None:
+    assert ("autocast", True) in read(model="bert-base-cased", phase="encode").changes
+    assert not [field for field, _ in read(model="BERT-base", phase="encode").changes if field == "autocast"]
+
+
+def test_corrections_are_dense_steps_now_and_then() -> None:
+    cells = {"model": "Llama-3-8B-Instruct", "pattern": "act:0.5", "seq": ""}
+    sparse = read(system="Coarse-grained contextual sparsity", **cells)
+    assert (sparse.pattern, sparse.verify) == ("rows:0.5", None)
+    corrected = read(system="Sirius correction", **cells)
+    assert corrected == replace(sparse, verify=9)
+    dense = replace(sparse, pattern="dense", seq=9)
+    machine = load_machine(CARD)
+    again_s = model_outcome(corrected, machine).latency_s - model_outcome(sparse, machine).latency_s
+    assert again_s == pytest.approx(model_outcome(dense, machine).latency_s / 9, rel=1e-12)
 
 
 def test_a_power_cap_is_read_from_the_system() -> None:

@@ -2,9 +2,10 @@
 
 *Eager* PyTorch issues an op at a time: elementwise ops are kernels of their own, attention is two products and a
 softmax, the cache is concatenated anew in every step (`as_issued`; which ops: transformers' model code, recalled).
-*Compiled* code has elementwise ops fused with each other, attention still as the model writes it, and takes host time
-for every kernel. A CUDA *graph*, as serving engines and `reduce-overhead` use it, has no host in the way; what runs in
-one has fused attention and epilogues.
+*Compiled* code has elementwise ops fused with each other, attention still as the model writes it with its operands
+head after head, and takes host time for every kernel. Under *autocast* norms, residuals, the softmax and its mask are
+fp32; a cast is a kernel of its own, unless compiled code fuses it. A CUDA *graph*, as serving engines and
+`reduce-overhead` use it, has no host in the way; what runs in one has fused attention and epilogues.
 
 The host runs ahead of the device, so that a step takes as long as the slower of the two:
 
@@ -15,7 +16,7 @@ What the device waits for is dealt out over the calls as their host time is, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -73,19 +74,75 @@ _RMS_NORM = (
     _Kernel("to_float", 16, 32), _Kernel("square", 32, 32), _Kernel("mean", 32, 0), _Kernel("scale", 32, 32),
     _Kernel("to_half", 32, 16),
 )  # fmt: skip
-# Before the softmax itself.
+# Before the softmax itself; under autocast the mask is fp32.
 _SOFTMAX = (_Kernel("scale", 16, 16), _Kernel("mask", 16, 16))
+_SOFTMAX_CAST = (_Kernel("scale", 16, 16), _Kernel("mask", 16, 32))
 # x·cos + rotate_half(x)·sin, for queries and keys; the sum stands for the op itself.
 _ROTARY = (_Kernel("negate", 16, 16), _Kernel("join", 16, 16), _Kernel("cosine", 16, 16), _Kernel("sine", 16, 16))
 
 
-def as_issued(workload: Workload) -> Workload:
-    """The ops of a step as an eager framework issues them; training steps as they are."""
-    if workload.phase is Phase.TRAIN:
+def as_issued(workload: Workload, framework: Framework, *, autocast: bool = False) -> Workload:
+    """The ops of a step as a framework issues them; training steps, and what runs in graphs, as they are."""
+    if workload.phase is Phase.TRAIN or framework is Framework.GRAPH:
         return workload
-    caches = {t.name: t for op in workload.contractions() for t in (op.a,) if t.role is Role.KV_CACHE}
-    issued = [each for op in workload.ops for each in _issued(op, caches)]
+    ops: Iterable[Op] = workload.ops
+    if autocast:
+        ops = _in_fp32(ops, eager=framework is Framework.EAGER)
+    if framework is Framework.EAGER:
+        caches = {t.name: t for op in workload.contractions() for t in (op.a,) if t.role is Role.KV_CACHE}
+        issued = [each for op in ops for each in _issued(op, caches)]
+    else:
+        issued = [each for op in ops for each in _head_after_head(op)]
     return replace(workload, ops=tuple(issued))
+
+
+def _in_fp32(ops: Iterable[Op], *, eager: bool) -> Iterator[Op]:
+    """What autocast makes of half-precision ops: fp32 between norms and residuals, casts before products."""
+    wide: set[str] = set()
+    for op in ops:
+        match op:
+            case Stream(kind=StreamKind.NORM | StreamKind.RESIDUAL):
+                wide |= {tensor.name for tensor in op.writes}
+                issued = _widened(op, wide)
+                if not eager and op.kind is StreamKind.NORM:
+                    half = replace(op.writes[0], name=f"{op.writes[0].name}.half")
+                    issued = replace(issued, writes=(*issued.writes, half))
+                yield issued
+            case Stream(kind=StreamKind.SOFTMAX) if eager:
+                whole = {tensor.name for tensor in (*op.reads, *op.writes)}
+                yield _widened(op, whole)
+                yield _to_half(op, op.writes[0])
+            case Contraction() if eager and op.weight is not None and op.b.name in wide:
+                yield _to_half(op, op.b)
+                yield op
+            case _:
+                yield op
+
+
+def _to_half(op: Op, tensor: Tensor) -> Stream:
+    wide = replace(tensor, dtype=dtype("fp32"))
+    return Stream(f"{op.name}.to_half", StreamKind.COPY, (wide,), (tensor,), layers=op.layers)
+
+
+def _widened(op: Stream, wide: Container[str]) -> Stream:
+    def fp32(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(replace(t, dtype=dtype("fp32")) if t.name in wide else t for t in tensors)
+
+    return replace(op, reads=fp32(op.reads), writes=fp32(op.writes))
+
+
+def _head_after_head(op: Op) -> Iterator[Op]:
+    """Operands and result of attention's products, copied so that every head is in order."""
+    if not isinstance(op, Contraction) or op.kind not in (ContractionKind.SCORE, ContractionKind.VALUE):
+        yield op
+        return
+    score = op.kind is ContractionKind.SCORE
+    if score:
+        yield _copy(op, "query", (op.b,), op.b)
+    yield from _operand(op, "keys" if score else "values")
+    yield _written_out(op)
+    if not score:
+        yield _copy(op, "heads", (op.out,), op.out)
 
 
 def _issued(op: Op, caches: dict[str, Tensor]) -> Iterator[Op]:
@@ -94,7 +151,8 @@ def _issued(op: Op, caches: dict[str, Tensor]) -> Iterator[Op]:
             yield from _chain(op, op.writes[:1], _RMS_NORM)
             yield op
         case Stream(kind=StreamKind.SOFTMAX):
-            yield from _chain(op, op.writes[:1], _SOFTMAX)
+            cast = op.writes[0].dtype == dtype("fp32")
+            yield from _chain(op, op.writes[:1], _SOFTMAX_CAST if cast else _SOFTMAX)
             yield op
         case Stream(kind=StreamKind.ROTARY):
             yield from _chain(op, op.writes, _ROTARY)
@@ -102,14 +160,8 @@ def _issued(op: Op, caches: dict[str, Tensor]) -> Iterator[Op]:
         case Stream(kind=StreamKind.COPY) if any(t.name in caches for t in op.writes):
             for number, tensor in enumerate(caches[t.name] for t in op.writes if t.name in caches):
                 yield _copy(op, f"concatenate_{number}", (tensor,), tensor)
-        case Contraction(kind=ContractionKind.SCORE):
-            yield _copy(op, "query", (op.b,), op.b)
-            yield from _operand(op, "keys")
-            yield _written_out(op)
-        case Contraction(kind=ContractionKind.VALUE):
-            yield from _operand(op, "values")
-            yield _written_out(op)
-            yield _copy(op, "heads", (op.out,), op.out)
+        case Contraction():
+            yield from _head_after_head(op)
         case _:
             yield op
 

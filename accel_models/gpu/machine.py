@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
-from accel_models.gpu.frameworks import FUSIONS, Framework, as_issued, waits
+from accel_models.gpu.frameworks import FUSIONS, as_issued, waits
 from accel_models.gpu.intervals import REGIME_OF_TERM, Intervals, intervals
 from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
@@ -190,7 +190,7 @@ class GpuMachine(KernelMachine):
 
     def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
         """As `KernelMachine.lower`, of the ops that the framework issues, which the host may be late with."""
-        issued = as_issued(workload) if self.framework is Framework.EAGER else workload
+        issued = as_issued(workload, self.framework, autocast=self.spec.autocast.value)
         plan = super().lower(issued, kernel=kernel)
         return replace(self.paced(plan), workload=workload)
 

@@ -70,6 +70,10 @@ class GpuSpec(Spec):
         default=Figure(value=Framework.GRAPH, source="assumed: models run as captured graphs"),
         description="Who issues the kernels of a model: eager, compiled or graph.",
     )
+    autocast: Figure[bool] = Field(
+        default=Figure(value=False, source="assumed: models are stored in the type they run in"),
+        description="Whether eager and compiled models keep norms, residuals and softmax in fp32 (torch.autocast).",
+    )
 
     constants: dict[str, dict[str, Figure[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]] = Field(
         default_factory=dict, description="Constants fitted to this card, by kernel or `card`, for those that ship."
