@@ -153,6 +153,11 @@ def speedup_bars(comparison: Comparison, ax: Axes | None = None, path: str | Pat
 
     More than `IN_A_ROW` machines stand in several rows, unless `ax` is given.
 
+    Parameters
+    ----------
+    comparison : Comparison
+        `Comparison.of(results, patterns)` of what `simsparse.compare` gave.
+
     Raises
     ------
     InputError

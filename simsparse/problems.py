@@ -79,8 +79,8 @@ def gemm_problems(
     Raises
     ------
     InputError
-        For an extent below 1 or above 2^40, an operand that is not A or B, a density outside [0, 1], a pattern of
-        attention scores.
+        For an extent below 1 or above 2^40, no extents or ones that do not broadcast, an operand that is not A or B, a
+        density outside [0, 1], a pattern of attention scores.
     """
     if sparse_operand not in ("A", "B"):
         raise InputError.expected("sparse_operand", sparse_operand, "'A' or 'B'")
@@ -88,7 +88,8 @@ def gemm_problems(
         raise InputError.expected("accumulate_bits", accumulate_bits, "16, 32 or 64")
     if sparse_operand == "B":
         m, n = n, m
-    m, n, k, batch = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x)) for x in (m, n, k, batch)))
+    densities = 1.0 if density is None else np.asarray(density, dtype=np.float64)
+    m, n, k, batch, kept = _side_by_side(m, n, k, batch, densities)
     for label, extent in (("M", m), ("N", n), ("K", k), ("batch", batch)):
         _check_extents(label if sparse_operand == "A" else {"M": "N", "N": "M"}.get(label, label), extent)
     a = dtype(a_dtype)
@@ -106,11 +107,20 @@ def gemm_problems(
         rows[:, column] = value
     rows[:, C.PATTERN :] = _of_operand(parse(pattern)).columns()
     if density is not None:
-        kept = np.broadcast_to(np.asarray(density, dtype=np.float64), m.shape)
         if not bool(np.all((kept >= 0) & (kept <= 1))):
             raise InputError.expected("density", density, "fractions from 0 to 1")
         rows[:, C.PATTERN + 1] = kept
     return rows
+
+
+def _side_by_side(*columns: ArrayLike) -> tuple[np.ndarray, ...]:
+    """Numbers of products, broadcast to one row a product."""
+    found = [np.atleast_1d(np.asarray(column)) for column in columns]
+    rows = max((len(column) for column in found), default=0)
+    if any(column.ndim > 1 or len(column) not in (1, rows) for column in found) or rows == 0:
+        shapes = ", ".join(str(column.shape) for column in found)
+        raise InputError.expected("shapes of M, N, K, batch, density", shapes, "single numbers and (n,) of one n ≥ 1")
+    return np.broadcast_arrays(*found)
 
 
 def _check_extents(label: str, extent: NDArray[Any]) -> None:

@@ -126,6 +126,8 @@ def compare(
 ) -> list[Result]:
     """Each pattern on each machine: a result for every pair, machines outermost.
 
+    `Comparison.of(results, patterns)` of `simsparse.compared` is their grid, which `plots.speedup_bars` draws.
+
     Parameters
     ----------
     machines : str, Machine or several
@@ -176,6 +178,11 @@ class GemmEstimate:
         """Price bare problem rows, beside the best kernels for `dense`."""
         plan, dense_plan = machine.lower_problems(problem, kernel=kernel), machine.lower_problems(dense)
         return cls(machine.name, machine.kernel_names, plan, machine.price(plan), dense_plan, machine.price(dense_plan))
+
+    def __repr__(self) -> str:
+        products = f"{len(self.latency_s):,} product" + "s" * (len(self.latency_s) != 1)
+        seconds, gain = float(self.latency_s.sum()), float(self.dense_latency_s.sum() / self.latency_s.sum())
+        return f"<GemmEstimate: {products} on {self.machine}, {seconds:.4g} s, {gain:.2f} times as fast as dense>"
 
     @property
     def latency_s(self) -> Floats:
@@ -264,7 +271,7 @@ def estimate_gemm(
     Raises
     ------
     SimsparseError
-        For bad extents, or if nothing on the machine runs such a product.
+        For bad extents or none, or if nothing on the machine runs such a product.
     """
     target = load_machine(machine)
     rows = gemm_problems(

@@ -20,6 +20,7 @@ from simsparse import sparsity
 from simsparse.cli import main
 from simsparse.commands.options import read_changes, read_sparsity
 from simsparse.errors import InputError, SimsparseError
+from simsparse.problems import gemm_problems
 from simsparse.products import Style, read_products
 from simsparse.registry import load_spec
 
@@ -218,6 +219,15 @@ def test_only_what_plugs_in_can_be_registered() -> None:
         InputError, match="registered object is 'int', expected a machine, family, source, reader or method"
     ):
         simsparse.register(3)
+
+
+@pytest.mark.parametrize(
+    "extents", [([], [], []), (8, [], 8), ([8, 8], [8, 8, 8], 8), ([[8, 8], [8, 8]], 8, 8), ([8, 8], 8, 8, [0.5] * 3)]
+)
+def test_products_that_do_not_stand_side_by_side(extents: tuple[object, ...]) -> None:
+    m, n, k, *density = extents
+    with pytest.raises(InputError, match=r"^shapes of M, N, K, batch, density .*expected single numbers and \(n,\)"):
+        gemm_problems(m, n, k, density=density[0] if density else None)
 
 
 def outcome(function: Callable[..., Any], *arguments: object) -> Any:

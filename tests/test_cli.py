@@ -6,11 +6,6 @@ import csv
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +16,8 @@ import simsparse
 from simsparse.cli import app, main
 from simsparse.sparsity import EXAMPLES
 
-HERE = Path(__file__).parent
-TOY = ["--plugin", "toy_machine", "--plugin", "toy_model"]
 SIMULATE = ["simulate", "toy-model", "--on", "toy", "--seq", "512"]
-DECODE = ["simulate", "llama-2-7b", "--on", "a100-sxm-80gb", "--phase", "decode", "--sparsity", "*.mlp.*=2:4"]
 ESTIMATE_KEYS = {"latency_s", "dense_latency_s", "speedup", "energy_j", "dense_energy_j", "bound"}
-HEAVY = ("numba", "pandas", "matplotlib", "networkx", "pyarrow", "scipy.stats", "torch", "onnx")
-
-
-def fresh(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a new process, in the folder of the plug-ins."""
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=HERE, timeout=120)
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
@@ -286,71 +271,6 @@ def test_a_changed_figure_changes_the_time(capsys: pytest.CaptureFixture[str]) -
     after = run_json(capsys, *product, "--set", "dram_bandwidth_bytes_per_s=1e11")
     assert before["bound"] == after["bound"] == "dram"
     assert after["latency_s"] > 3 * before["latency_s"]
-
-
-def loaded(arguments: Sequence[str]) -> set[str]:
-    """Modules in a new process after a command."""
-    code = "import sys; from simsparse.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
-    done = fresh(code, *arguments)
-    assert done.returncode == 0
-    return set(done.stderr.split())
-
-
-def test_help_loads_no_numpy() -> None:
-    assert not loaded(["--help"]) & {"numpy", "numba", "pydantic", *HEAVY}
-
-
-def test_simulate_loads_nothing_heavy() -> None:
-    modules = loaded(DECODE)
-    assert "numpy" in modules
-    assert not modules & set(HEAVY)
-
-
-def test_import_costs_little() -> None:
-    """The public names are there without numpy; the first use of one loads it."""
-    code = (
-        "import simsparse, sys; assert 'numpy' not in sys.modules; assert callable(simsparse.compare); "
-        "import simsparse.sweep, simsparse.validate; "
-        "assert all(callable(getattr(simsparse, name)) for name in ('simulate', 'sweep', 'validate', 'diff')); "
-        "assert set(dir(simsparse)) >= {'load_workload', 'load_machine', 'estimate_gemm', 'register', 'Result'}"
-    )
-    done = fresh(code)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_plugin_comes_from_the_current_folder() -> None:
-    code = "import sys; from simsparse.cli import main; sys.path.remove(''); sys.exit(main(sys.argv[1:]))"
-    done = fresh(code, *SIMULATE, *TOY, "--format", "csv")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "layers.*.mlp.up_proj,dense" in done.stdout
-
-
-def test_a_reader_that_leaves_and_an_interrupt_are_quiet() -> None:
-    start = [sys.executable, "-m", "simsparse"]
-    with subprocess.Popen([*start, "patterns"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE) as left:
-        assert left.stdout is not None
-        assert left.stderr is not None
-        left.stdout.close()
-        assert left.wait(60) == 1
-        assert left.stderr.read() == b""
-    waiting = "import time, simsparse.commands.listings as l; l.load_plugins = lambda _: time.sleep(60); "
-    # Tests that a shell runs in the background are started with interrupts ignored.
-    heeding = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code = (
-        heeding
-        + waiting
-        + "from simsparse.cli import main; import sys; print('ready', flush=True); sys.exit(main(['workloads']))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=HERE
-    ) as stopped:
-        assert stopped.stdout is not None
-        assert stopped.stderr is not None
-        stopped.stdout.readline()
-        time.sleep(0.5)
-        stopped.send_signal(signal.SIGINT)
-        assert stopped.wait(60) == 130
-        assert stopped.stderr.read() == b""
 
 
 def test_version_and_bare_call(capsys: pytest.CaptureFixture[str]) -> None:
