@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from simsparse.commands.files import writable
 from simsparse.commands.options import Batch, FormatOption, Output, Plot, Plugin, Seq, load_plugins
 from simsparse.commands.output import Report, check_picture, emit, working
 from simsparse.errors import InputError
@@ -67,7 +69,9 @@ def design(
     ] = None,
     minimise: Annotated[str, typer.Option(help="time, energy or edp: what the best has least of.")] = "time",
     jobs: Annotated[int, typer.Option(help="Threads.")] = 2,
-    out: Annotated[str | None, typer.Option(metavar="FILE.parquet", help="Write all designs there.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE.parquet", callback=writable, help="Write all designs there.")
+    ] = None,
     plot: Plot = None,
     form: FormatOption = None,
     output: Output = None,
@@ -84,15 +88,20 @@ def design(
     if family not in TRAINERS:
         raise InputError.expected("DESIGN", family, f"one of {', '.join(TRAINERS)}")
     check_picture(plot)
+    if out is not None and Path(out).suffix.lower() != ".parquet":
+        raise InputError.expected("--out", out, "a file that ends in .parquet")
     load_plugins(plugin)
     from accel_models.fpga import design_report as reports
-    from accel_models.fpga.design import sweep_designs
+    from accel_models.fpga.design import COLUMNS, sweep_designs
     from accel_models.fpga.design_options import read_axes, read_minimise, read_scheme
+    from accel_models.fpga.pareto import budget
     from simsparse.result import dumps
     from simsparse.sweep_progress import progress_bar
 
     axes, patterns = read_axes(changes)
     wanted, how = read_minimise(minimise), read_scheme(scheme)
+    for text in budgets or ():
+        budget(text, COLUMNS)
     with progress_bar() as watch:
         found = sweep_designs(
             workload, on=on, phase=phase, batch=batch, seq=seq, axes=axes, patterns=patterns, scheme=how, jobs=jobs,

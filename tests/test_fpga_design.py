@@ -136,6 +136,14 @@ def test_design_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["--set", "array_rows=500"], "designs of the axes is 17280, expected at least one that fits sat-vcu1525"),
         (["--minimise", "area"], "--minimise is 'area', expected one of time, energy, edp"),
         (["--scheme", "sgd"], "--scheme is 'sgd', expected one of bdwp, "),
+        (["--out", "designs.csv"], "--out is 'designs.csv', expected a file that ends in .parquet"),
+        # Refused before anything is looked up or priced.
+        (
+            ["--out", "none/all.parquet", "--on", "x"],
+            "output is 'none/all.parquet', expected a path that can be written",
+        ),
+        (["--budget", "dsp=9", "--workload", "x"], "--budget is 'dsp=9', expected COLUMN<=NUMBER, such as dsp<=4000"),
+        (["--budget", "dps<9", "--workload", "x"], "no column is named 'dps'; near names: edp_js, dsp"),
         (["--jobs", "0"], "jobs is 0, expected at least 1"),
         (["--on", "h100-sxm-80gb"], "machine 'h100-sxm-80gb' is no N:M trainer, expected one of the family fpga"),
     ],

@@ -55,6 +55,8 @@ def test_pictures_and_traces_are_written(capsys: pytest.CaptureFixture[str], tmp
     ("options", "message"),
     [
         (["-o", "trace.txt"], "--output is 'trace.txt', expected a file that ends in .json, .png, .svg, .pdf"),
+        (["-o", "none/trace.png"], "output is 'none/trace.png', expected a path that can be written (No such file"),
+        (["--framework", "compiled"], "no field of machine 'sat-vcu1525' is named 'framework'"),
         (["--op", "conv9"], "op is 'conv9', expected a glob that names an op of the plan, such as "),
         (["--store-share", "1"], "store_share is 1.0, expected a fraction from 0 to below 1"),
         (["--set", "dram_channels=0"], "dram_channels"),

@@ -43,6 +43,11 @@ class Minimise(StrEnum):
 _MINIMISED = {Minimise.TIME: "latency_s", Minimise.ENERGY: "energy_j", Minimise.EDP: "edp_js"}
 
 
+# Figures of a design beside those of `AXES` and `RESOURCES`.
+PRICED = ("share", "latency_s", "energy_j", "edp_js", "power_w")
+COLUMNS = (*AXES, *RESOURCES, *PRICED)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Designs within budgets that no other of them beats.
@@ -89,12 +94,11 @@ class Designs:
     @cached_property
     def columns(self) -> Mapping[str, Floats]:
         """Figures of all designs by name; budgets are on these."""
-        named = dict(zip(AXES, self.space.figures.T, strict=True))
-        named |= dict(zip(RESOURCES, self.space.needed.T, strict=True))
-        return named | {
-            "share": self.space.share, "latency_s": self.latency_s, "energy_j": self.energy_j,
-            "edp_js": self.latency_s * self.energy_j, "power_w": self.energy_j / self.latency_s,
-        }  # fmt: skip
+        priced = (
+            self.space.share, self.latency_s, self.energy_j, self.latency_s * self.energy_j,
+            self.energy_j / self.latency_s,
+        )  # fmt: skip
+        return dict(zip(COLUMNS, (*self.space.figures.T, *self.space.needed.T, *priced), strict=True))
 
     def table(self, rows: Ints | slice = slice(None)) -> dict[str, Sequence[object]]:
         """Columns of some designs, the sparsity first."""
@@ -111,7 +115,7 @@ class Designs:
         UnknownNameError
             For a column that there is not.
         """
-        read = tuple(budget(text, self.columns) for text in budgets)
+        read = tuple(budget(text, COLUMNS) for text in budgets)
         within = np.ones(len(self), dtype=bool)
         for one in read:
             within &= one.keeps(self.columns[one.column])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accel_models.fpga.design import Choice, Designs
-from simsparse.commands.output import write_files
+from simsparse.commands.files import write_files
 from simsparse.plan import Ints
 from simsparse.render import si, spaced
 from simsparse.render import table as rendered

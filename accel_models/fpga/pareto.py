@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ class Budget:
         return _COMPARED[self.sign](values, self.limit)
 
 
-def budget(text: str, columns: Mapping[str, Floats]) -> Budget:
+def budget(text: str, columns: Collection[str]) -> Budget:
     """A limit from its text.
 
     Raises

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simsparse.commands.files import write_files
 from simsparse.commands.options import FormatOption, Plugin, load_plugins
-from simsparse.commands.output import Report, drawn, emit, working, write_files
+from simsparse.commands.output import Report, drawn, emit, working
 from simsparse.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import typer
 from simsparse.commands.dataflow_compare import compare
 from simsparse.commands.dataflow_explain import explain
 from simsparse.commands.dataflow_map import map_
+from simsparse.commands.files import writable, write_files
 from simsparse.commands.options import FormatOption, Output
 from simsparse.commands.output import Report, emit, working
 from simsparse.errors import InputError
@@ -70,7 +71,10 @@ def import_(
     ] = None,
     form: FormatOption = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="A design as TOML; else counts are written.")
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", callback=writable, help="A design as TOML; else counts are written."
+        ),
     ] = None,
 ) -> None:
     """Read a Timeloop or Sparseloop specification. Write it as a design, or analyse its mapping.
@@ -79,7 +83,6 @@ def import_(
     """
     from pathlib import Path
 
-    from simsparse.commands.output import write_files
     from simsparse.dataflow.design_text import design_text
     from simsparse.dataflow.reference import Case
     from simsparse.dataflow.timeloop import read_timeloop

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from simsparse.commands.files import write_files
 from simsparse.commands.options import (
     Batch,
     Context,
@@ -130,7 +131,6 @@ def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name, alias or path.")], output: Output = None
 ) -> None:
     """Print the TOML of a machine."""
-    from simsparse.commands.output import write_files
     from simsparse.registry import load_spec, shipped
 
     path = Path(name) if name.endswith(".toml") else shipped(name) or shipped(load_spec(name).name)

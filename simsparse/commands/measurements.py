@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from simsparse.commands.files import write_files
 from simsparse.commands.options import Output
-from simsparse.commands.output import write_files
 from simsparse.errors import InputError
 
 

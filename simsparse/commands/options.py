@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simsparse.commands.files import writable
 from simsparse.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,8 +63,13 @@ Framework = Annotated[
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Default: by the suffix of --output, else table.", show_default=False)
 ]
-Output = Annotated[str | None, typer.Option("-o", "--output", metavar="FILE", help="Write there instead of printing.")]
-Plot = Annotated[str | None, typer.Option(metavar="FILE.png", help="Write a picture (png, svg or pdf).")]
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="FILE", callback=writable, help="Write there instead of printing."),
+]
+Plot = Annotated[
+    str | None, typer.Option(metavar="FILE.png", callback=writable, help="Write a picture (png, svg or pdf).")
+]
 Plugin = Annotated[
     list[str] | None, typer.Option(metavar="MODULE", help="Module that registers machines or workloads; repeatable.")
 ]

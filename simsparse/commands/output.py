@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from simsparse.commands.files import write_files
 from simsparse.commands.options import Format
 from simsparse.errors import InputError
 
@@ -116,38 +117,6 @@ def drawn(path: str, figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format=Path(path).suffix[1:].lower(), dpi=150)
     return picture.getvalue()
-
-
-def write_files(files: Mapping[str, bytes]) -> None:
-    """Write files so that each appears whole, and none if one of them cannot be written.
-
-    Raises
-    ------
-    InputError
-        Naming the path that cannot be written.
-    """
-    staged: list[tuple[str, str]] = []
-    path = ""
-    try:
-        for path, content in files.items():
-            # A link stays a link, and what is no plain file (a pipe, /dev/null) is written to, not replaced.
-            target = os.path.realpath(path)
-            if os.path.exists(target) and not os.path.isfile(target):
-                Path(target).write_bytes(content)
-                continue
-            part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.part")
-            with open(part, "xb") as stream:
-                staged.append((part, target))
-                stream.write(content)
-        for part, target in staged:
-            path = target
-            os.replace(part, target)
-    except OSError as error:
-        raise InputError.expected("output", path, f"a path that can be written ({error.strerror})") from None
-    finally:
-        for part, _ in staged:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
 
 
 @contextlib.contextmanager

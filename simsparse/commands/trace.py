@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simsparse.commands.files import writable, write_files
 from simsparse.commands.options import (
     Batch,
     Context,
@@ -29,7 +30,7 @@ from simsparse.commands.options import (
     read_sparsity,
     with_methods,
 )
-from simsparse.commands.output import PICTURES, Report, emit, working, write_files
+from simsparse.commands.output import PICTURES, Report, emit, working
 from simsparse.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def trace(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="A picture (.png, .svg, .pdf), or .json for ui.perfetto.dev."
+            "--output",
+            "-o",
+            metavar="FILE",
+            callback=writable,
+            help="A picture (.png, .svg, .pdf), or .json for ui.perfetto.dev.",
         ),
     ] = None,
     tiles_per_call: Annotated[
