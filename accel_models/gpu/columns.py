@@ -37,10 +37,11 @@ class Map(IntEnum):
     LARGEST = 23  # 1: the library takes the largest tile that gives every SM a block; 0: the fastest
     GROUP = 24  # rows of A that choose their rows of B together
     MOST_M = 25  # rows of A that a tile may have
-    THROUGH_L1 = 26  # 1: each group fetches its rows of B through L1; 0: tiles share them in shared memory
-    SECOND = 27  # SM cycles per element of A of a second kernel, which runs after the tiles
+    THROUGH_L1 = 26  # over shared memory: rate of rows of B that each group fetches through L1; 0: tiles share them
+    SECOND = 27  # SM cycles per element of A that overlap with nothing: a second kernel, the ends of rows
     ROUND_S = 28  # latency of a round of thread blocks; 0: the card's
     WAIT_S = 29  # for the host, before the launch
+    AT_ONCE = 30  # rows of A that an SM works on at once, where groups fetch B through L1
 
 
 MAP_WIDTH = len(Map)

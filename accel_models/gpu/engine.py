@@ -27,7 +27,7 @@ RATE, EXECUTED, EFFICIENCY = int(Map.RATE), int(Map.EXECUTED), int(Map.EFFICIENC
 A_BYTES, B_BYTES, C_BYTES = int(Map.A_BYTES), int(Map.B_BYTES), int(Map.C_BYTES)
 A_STORED, B_KEPT, ISSUE, IMBALANCE = int(Map.A_STORED), int(Map.B_KEPT), int(Map.ISSUE), int(Map.IMBALANCE)
 GROUP, MOST_M, THROUGH_L1 = int(Map.GROUP), int(Map.MOST_M), int(Map.THROUGH_L1)
-SECOND, ROUND_S = int(Map.SECOND), int(Map.ROUND_S)
+SECOND, ROUND_S, AT_ONCE = int(Map.SECOND), int(Map.ROUND_S), int(Map.AT_ONCE)
 LAUNCH_S, RASTER, MENU = int(Map.LAUNCH_S), int(Map.RASTER), int(Map.MENU)
 TILE_M, TILE_N, SPLIT_K, RESIDENT = int(Map.TILE_M), int(Map.TILE_N), int(Map.SPLIT_K), int(Map.RESIDENT)
 DRAM_FRACTION, B_TOUCHED, LARGEST = int(Map.DRAM_FRACTION), int(Map.B_TOUCHED), int(Map.LARGEST)
@@ -64,10 +64,6 @@ TILES = np.array(
     dtype=np.float64,
 )  # fmt: skip
 TENSOR_TILES, LANE_TILES, NM_TILES, LANE_ROWS, TENSOR_ROWS, ONE_TILE = 0, 1, 2, 3, 4, 5
-# Rows of A that an SM works on at once in row-split kernels: its warps; 64 as Sputnik's rows show.
-AT_ONCE = 64.0
-# What is gathered through L1 comes at 0.6 of the rate of shared memory (128 bytes a clock): as Sputnik's rows show.
-L1_SHARE = 0.6
 SPLITS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 
 
@@ -130,12 +126,12 @@ def beside(on_sms: float, dram: float) -> float:
 def rows_that_meet(row: Floats, card: Floats, groups: float) -> float:
     """Groups of A's rows that find in L1 what one of them fetched of B.
 
-    Those of the block and of the other blocks of the SM that work on the same columns of B, of which the 64 that an SM
+    Those of the block and of the other blocks of the SM that work on the same columns of B, of which those that an SM
     runs at once are spread over K: L1 holds a part of that way.
     """
     others = row[M] / row[GROUP] / card[SM_COUNT]
     held = card[SMEM_BYTES] / (row[TILE_N] * row[B_BYTES])
-    return float(max(min(groups + others, AT_ONCE * held / row[K]), 1.0))
+    return float(max(min(groups + others, row[AT_ONCE] * held / row[K]), 1.0))
 
 
 @compiled
@@ -169,7 +165,7 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     # What is gathered through L1 is not written to shared memory first.
     gathered = row[THROUGH_L1] > 0.0
     smem_bytes += 0.0 if gathered else load
-    smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * (L1_SHARE if gathered else 1.0) * clock)
+    smem = smem_bytes / (card[SMEM_RATE] * card[SMEM_SHARE] * (row[THROUGH_L1] if gathered else 1.0) * clock)
     stored = tile_m * tile_n * row[C_BYTES]
     # Blocks of a cluster share one operand, the more of them there are.
     shared = 2.0 * blocks_m * blocks_n / (blocks_m * blocks_n + 1.0)

@@ -48,6 +48,12 @@ class FamilyConstants(BaseModel):
         SM cycles per stored nonzero (or per element where it says so) for decoding and addressing.
     fill_s : float
         Latency from the start of a tile to its first multiplication, and of its end; taken from `cublas` for all.
+    l1_share : float
+        Rate of rows of B that are gathered through L1, over that of shared memory.
+    row_warps : float
+        Warps that share a row of A (or a row of vectors), where rows gather through L1 by themselves.
+    row_cycles : float
+        SM cycles for the ends of such a row, over 64 columns of B, that overlap with nothing.
     free : tuple of str
         Which of these the fit finds.
     """
@@ -59,6 +65,9 @@ class FamilyConstants(BaseModel):
     dram_fraction: Annotated[Fraction, Search(0.3, 1.0)]
     issue_cycles: Annotated[Positive, Search(2e-3, 16.0)] = 0.0
     fill_s: Annotated[Positive, Search(2e-7, 1e-5)] = 0.0
+    l1_share: Annotated[Fraction, Search(0.2, 1.0)] = 1.0
+    row_warps: Annotated[Positive, Search(1.0, 16.0)] = 1.0
+    row_cycles: Annotated[Positive, Search(10.0, 4000.0)] = 0.0
     free: tuple[str, ...] = ()
 
     @property

@@ -15,11 +15,11 @@ from accel_models.gpu.evidence import SHAPE_GROUPS, Block
 from accel_models.gpu.fitted import Constants
 from accel_models.gpu.fitting import DENSE, FEWEST, dense_seconds, fit, predicted, refit, spec_of
 from accel_models.gpu.intervals import REGIME_OF_TERM
-from accel_models.gpu.machine import GpuMachine
+from accel_models.gpu.machine import PRODUCTS, GpuMachine
 from simsparse.plan import Floats, Ints
 
 # Families on CUDA cores, which are asked less of than those on tensor cores.
-CUDA_CORES = ("cublas-simt", "nm-spmm", "nmsparse", "sputnik", "depthwise", "act-gemv")
+CUDA_CORES = frozenset(kernel.name for kernel in PRODUCTS if kernel.units == "CUDA cores")
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.gpu.evidence import SHAPE_GROUPS
-from accel_models.gpu.fitting import DENSE, FEWEST, spec_of
+from accel_models.gpu.fitting import FEWEST, spec_of
 from accel_models.gpu.heldout import CUDA_CORES, Residuals, Scored
 from accel_models.gpu.intervals import GENERATION, FamilyIntervals, Intervals, Regime
+from accel_models.gpu.kernels.dense import WeightOnly
+from accel_models.gpu.kernels.stream import Compress, Elementwise, Link
+from accel_models.gpu.machine import PRODUCTS
 from accel_models.gpu.search import rounded
 from simsparse.intervals import IntervalColumn
 from simsparse.plan import Floats
@@ -27,7 +30,11 @@ from simsparse.plan import Floats
 LEVEL = 0.8
 ENOUGH = 80  # rows of a regime that stand for themselves: eight of them lie beyond a bound
 # Kernels of the dense baseline itself, and those that a pattern leaves as they are: their speedup is 1.
-EXACT = (*DENSE, "flash-attention", "depthwise", "stream", "link")
+EXACT = frozenset(
+    kernel.name
+    for kernel in (*PRODUCTS, Elementwise, Compress, Link)
+    if kernel.patterns is None and not issubclass(kernel, WeightOnly)
+)
 Bools = NDArray[np.bool_]
 # Which rows of a block may be used.
 Keep = Callable[[Scored], Bools]

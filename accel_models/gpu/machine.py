@@ -26,7 +26,7 @@ from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemCol
 from simsparse.workload import Workload
 
 C = ProblemColumn
-_PRODUCTS = (
+PRODUCTS = (
     dense.Dense, dense.Simt, dense.Sliced, dense.Depthwise, dense.WeightOnly, dense.ActivationSparse,
     structured.SemiStructured, structured.Cutlass24, structured.SparseMarlin, structured.Venom,
     structured.NmCudaCores, structured.NmSparse,
@@ -74,7 +74,7 @@ class GpuMachine(KernelMachine):
         self._constants = fitted if fitted is not None else measured(constants(), spec)
         self._reached = self._constants.card(spec)
         self._rates = Rates(spec)
-        products: list[Kernel] = [kernel(self._rates, self._of(kernel.name)) for kernel in _PRODUCTS]
+        products: list[Kernel] = [kernel(self._rates, self._of(kernel.name)) for kernel in PRODUCTS]
         products += [stream.Elementwise(self._of("stream")), stream.Compress(self._of("compress-24"))]
         products.append(stream.Link(self._constants.of("link")))
         self.kernels = tuple(products)

@@ -10,6 +10,8 @@ from simsparse.plan import COMPUTE_TYPES, Floats, ProblemColumn
 C = ProblemColumn
 # Lanes whose instruction an SM issues in a clock: four schedulers, 32 lanes (since Volta).
 ISSUE_LANES = 128.0
+# Warps that an SM holds at once, where they are not 64, by compute capability (recalled: CUDA programming guide).
+WARPS = {"7.5": 32.0, "8.6": 48.0, "8.7": 48.0, "8.9": 48.0, "12.0": 48.0, "12.1": 48.0}
 
 
 def capability_of(spec: GpuSpec) -> float:
@@ -41,6 +43,7 @@ class Rates:
         self._simt = simt * np.array([wide, wide * packed])
         self.capability = capability
         self.smem_bytes_per_clock = spec.smem_bytes_per_clock.value
+        self.warps = WARPS.get(spec.compute_capability.value, 64.0)
         self.clock_hz = spec.boost_clock_hz.value
         self._sparse = np.array([spec.sparse_gain(name) for name in COMPUTE_TYPES])
 

@@ -116,7 +116,7 @@ class Sliced(Dense):
 
 
 class WeightOnly(ProductKernel):
-    """Narrow weights widened in registers before the multiplication (Marlin)."""
+    """Narrow weights widened in registers before the multiplication (Marlin), beside it: no cost of it shows."""
 
     name = "marlin"
     least_capability = 8.0
@@ -125,12 +125,6 @@ class WeightOnly(ProductKernel):
         """Operands of one type."""
         yield from super().refusals(problem)
         yield ~mixed_types(problem), "weights are not narrower than activations"
-
-    def map(self, problem: Floats) -> Floats:
-        """Issue slots for every element that is widened."""
-        rows = super().map(problem)
-        rows[:, Map.ISSUE] = self.constants.issue_cycles
-        return rows
 
 
 class ActivationSparse(Dense):

@@ -77,12 +77,6 @@ class SparseMarlin(SemiStructured):
         yield ~mixed_types(problem), "weights are not narrower than activations"
         yield ~implies_nm(pattern_of(problem), 2, 4), NOT_24
 
-    def map(self, problem: Floats) -> Floats:
-        """Issue slots for every kept element that is widened."""
-        rows = super().map(problem)
-        rows[:, Map.ISSUE] = 0.5 * self.constants.issue_cycles
-        return rows
-
 
 class Venom(ProductKernel):
     """V:N:M (Spatha): V rows choose 4 of M columns, 2:4 inside; only the chosen rows of B are read."""
@@ -120,7 +114,6 @@ class Venom(ProductKernel):
         strips = np.ceil(problem[:, C.M] / pattern[:, P.HEIGHT])
         rows[:, Map.B_TOUCHED] = 1.0 - (1.0 - chosen) ** strips
         rows[:, Map.EXECUTED] = 0.5 * chosen
-        rows[:, Map.ISSUE] = self.constants.issue_cycles * chosen
         return rows
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from accel_models.gpu.columns import Map
-from accel_models.gpu.engine import L1_SHARE, LANE_ROWS, ONE_TILE, TENSOR_ROWS
+from accel_models.gpu.engine import LANE_ROWS, ONE_TILE, TENSOR_ROWS
 from accel_models.gpu.kernels.base import C, P, ProductKernel, pattern_of
 from accel_models.gpu.kernels.dense import ONE_TYPE, mixed_types
 from accel_models.gpu.kernels.structured import NO_CONVOLUTION
@@ -26,8 +26,8 @@ FIXED = (
 MMA_ROWS, MMA_TILE = 8.0, 16.0
 # Rows, sorted by length, whose longest is waited for: a warp's.
 WARP_ROWS = 32.0
-# Nonzeros that CLASP's main loop takes at once, as its rows show.
-CLASP_STEP = 64.0
+# Columns of B of the widest tile of row-split kernels.
+TILE_COLUMNS = 64.0
 
 
 def per_element(form: str, problem: Floats) -> Floats:
@@ -88,7 +88,7 @@ class SparTa(SparseKernel):
         rows[:, Map.A_BYTES] = (0.5 * problem[:, C.A_BITS] + 1.0) / 8
         rows[:, Map.A_STORED] = rows[:, Map.A_BYTES] + rest * (problem[:, C.A_BITS] + 16.0) / 8
         rows[:, Map.EXECUTED] = 0.5 + rest
-        rows[:, Map.SECOND] = self.constants.issue_cycles * rest * np.ceil(problem[:, C.N] / 64.0)
+        rows[:, Map.SECOND] = self.constants.issue_cycles * rest * np.ceil(problem[:, C.N] / TILE_COLUMNS)
         return rows
 
 
@@ -106,7 +106,22 @@ def beyond_24(pattern: Floats) -> Floats:
     return np.where(implies_nm(pattern, 2, 4), 0.0, np.where(together, 0.5 * kept, rest))
 
 
-class Sputnik(SparseKernel):
+class RowSplit(SparseKernel):
+    """Every row of nonzeros (or of column vectors) gathers its own rows of B through L1."""
+
+    def map(self, problem: Floats) -> Floats:
+        """The longest row of a warp is waited for; as many rows run at once as the SM's warps have."""
+        rows = super().map(problem)
+        pattern = pattern_of(problem)
+        rows[:, Map.B_KEPT], rows[:, Map.GROUP] = pattern[:, P.DENSITY], 1.0
+        rows[:, Map.THROUGH_L1] = self.constants.l1_share
+        rows[:, Map.AT_ONCE] = self.rates.warps / self.constants.row_warps
+        rows[:, Map.LARGEST] = 1.0
+        rows[:, Map.IMBALANCE] = row_imbalance(pattern, WARP_ROWS, problem[:, C.K])
+        return rows
+
+
+class Sputnik(RowSplit):
     """CSR on CUDA cores, a row of nonzeros per group of lanes; each nonzero fetches its row of B."""
 
     name = "sputnik"
@@ -121,35 +136,20 @@ class Sputnik(SparseKernel):
 
     def reach(self, problem: Floats) -> Floats:
         """Every multiplication takes its element of B from L1."""
-        elements = L1_SHARE * self.rates.smem_bytes_per_clock / (problem[:, C.B_BITS] / 8)
+        elements = self.constants.l1_share * self.rates.smem_bytes_per_clock / (problem[:, C.B_BITS] / 8)
         return np.minimum(self.rate(problem), elements / np.maximum(pattern_of(problem)[:, P.DENSITY], 1e-9))
 
     def map(self, problem: Floats) -> Floats:
-        """Each nonzero fetches its row of B; the longest row of a block is waited for."""
+        """Each nonzero takes issue slots of its own."""
         rows = super().map(problem)
         kept = pattern_of(problem)[:, P.DENSITY]
-        stored = per_element("csr16", problem)
-        rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = stored
-        rows[:, Map.B_KEPT], rows[:, Map.GROUP], rows[:, Map.THROUGH_L1] = kept, 1.0, 1.0
-        rows[:, Map.LARGEST] = 1.0
+        rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = per_element("csr16", problem)
         rows[:, Map.EXECUTED] = kept
-        rows[:, Map.IMBALANCE] = row_imbalance(pattern_of(problem), WARP_ROWS, problem[:, C.K])
         rows[:, Map.ISSUE] = self.constants.issue_cycles * kept
         return rows
 
 
-def beyond_whole(count: Floats, kept: Floats, step: float) -> Floats:
-    """Share of a row's nonzeros left over after whole steps of `step`, for rows of `count` on average.
-
-    Counts are taken as normal around the average, the normal distribution as the logistic one of 1.702 times the slope.
-    """
-    spread = np.sqrt(np.maximum(count * (1.0 - kept), 1e-9))
-    whole = sum(1.0 / (1.0 + np.exp(np.clip(-1.702 * (count - step * n) / spread, -50.0, 50.0))) for n in range(1, 5))
-    left = np.where(count < 4.5 * step, count - step * whole, 0.5 * step)
-    return np.asarray(left / np.maximum(count, 1e-9))
-
-
-class Clasp(SparseKernel):
+class Clasp(RowSplit):
     """Column vectors on tensor cores: a vector of v outputs, padded to the mma's rows, fetches its row of B."""
 
     name = "clasp"
@@ -172,19 +172,15 @@ class Clasp(SparseKernel):
         return self.rates.tensor(problem) * filled / np.maximum(pattern[:, P.DENSITY], 1e-9)
 
     def map(self, problem: Floats) -> Floats:
-        """A row of B serves the v outputs of one vector."""
+        """A row of B serves the v outputs of one vector; ends of rows are not pipelined, but for vectors of 2."""
         rows = super().map(problem)
         pattern = pattern_of(problem)
         kept, tall = pattern[:, P.DENSITY], pattern[:, P.HEIGHT]
         rows[:, Map.A_BYTES] = rows[:, Map.A_STORED] = kept * (problem[:, C.A_BITS] + 32.0 / tall) / 8
-        rows[:, Map.B_KEPT], rows[:, Map.GROUP], rows[:, Map.THROUGH_L1] = kept, tall, 1.0
-        rows[:, Map.LARGEST] = 1.0
+        rows[:, Map.GROUP] = tall
         rows[:, Map.EXECUTED] = kept * MMA_ROWS / np.minimum(tall, MMA_ROWS)
-        rows[:, Map.IMBALANCE] = row_imbalance(pattern, WARP_ROWS, problem[:, C.K])
-        rows[:, Map.ISSUE] = (
-            self.constants.issue_cycles * kept / tall * beyond_whole(kept * problem[:, C.K], kept, CLASP_STEP)
-        )
-        rows[:, Map.ISSUE] *= tall >= 4
+        a_row = self.constants.row_cycles * np.ceil(problem[:, C.N] / TILE_COLUMNS)
+        rows[:, Map.SECOND] = np.where(tall > 2, a_row / (tall * problem[:, C.K]), 0.0)
         return rows
 
 
