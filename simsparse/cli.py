@@ -20,6 +20,7 @@ from simsparse.commands import (
     breakeven,
     calibrate,
     dataflow,
+    explain,
     listings,
     measurements,
     products,
@@ -64,7 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (simulation, products, breakeven, listings, study, calibrate, measurements, dataflow, trace):
+for _module in (simulation, products, breakeven, explain, listings, study, calibrate, measurements, dataflow, trace):
     _module.add_to(app)
 
 

@@ -288,6 +288,49 @@ class HasRooflines(Protocol):
         """Peak of a type in `COMPUTE_TYPES`; effective with `sparse`, where zeros of 2:4 count. 0 where unsupported."""
 
 
+@dataclass(frozen=True)
+class Fact:
+    """A figure that a price is made of.
+
+    Attributes
+    ----------
+    topic : str
+        What it belongs to: `tiles`, `work`, `rates`, `constants` …
+    name : str
+    value : float or str
+    unit : str
+        Empty for counts, fractions and texts.
+    source : str
+        Where it comes from: a datasheet, a fit, or how it is computed from others.
+    """
+
+    topic: str
+    name: str
+    value: float | str
+    unit: str = ""
+    source: str = ""
+
+
+@runtime_checkable
+class HasFacts(Protocol):
+    """What a machine answers that can take the price of a call apart (`simsparse.explain`)."""
+
+    @property
+    def rule(self) -> str:
+        """How terms combine to a latency, in formulas."""
+
+    def facts(self, plan: Plan, row: int) -> tuple[Fact, ...]:
+        """What the price of one call of a plan is made of, the machine's figures with their sources among it."""
+
+
+def rule_of(text: str | None) -> str:
+    """The first indented formulas of a module's docstring: where a family writes down how its terms combine."""
+    lines = (text or "").splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith("    ")), len(lines))
+    last = next((i for i in range(first, len(lines)) if not lines[i].startswith("    ")), len(lines))
+    return "\n".join(line[4:] for line in lines[first:last])
+
+
 @runtime_checkable
 class HasEvents(Protocol):
     """What a machine answers whose plans can be run event by event (`simsparse.events`)."""

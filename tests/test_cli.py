@@ -278,6 +278,6 @@ def test_version_and_bare_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"simsparse {simsparse.__version__}\n"
     assert main([]) == 0
     names = {"simulate", "compare", "extract", "gemm", "formats", "workloads", "machines", "patterns", "sweep",
-             "validate", "diff", "breakeven", "calibrate", "measurements", "dataflow", "trace"}  # fmt: skip
+             "validate", "diff", "breakeven", "explain", "calibrate", "measurements", "dataflow", "trace"}  # fmt: skip
     assert names <= set(capsys.readouterr().out.split())
     assert names == set(typer.main.get_command(app).commands)

@@ -11,6 +11,7 @@ the design's words takes n words: n times the accesses, n² multiplications for 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +47,18 @@ from simsparse.dataflow.store import code_version, content_key, engine_version, 
 from simsparse.errors import UnknownNameError, UnsupportedError
 from simsparse.machine import BEST, pattern_text
 from simsparse.ops import Contraction, Op
-from simsparse.plan import Alternative, Call, Floats, Plan, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import (
+    Alternative,
+    Call,
+    Fact,
+    Floats,
+    Plan,
+    Prices,
+    ProblemColumn,
+    ProblemKind,
+    Provenance,
+    rule_of,
+)
 from simsparse.problems import problem_of
 from simsparse.workload import Phase, Workload
 
@@ -102,6 +114,32 @@ class AsicMachine:
             unverified=tuple(name for name, figure in figures if figure.unverified),
             assumed=tuple(name for name, figure in figures if figure.assumed),
         )
+
+    @property
+    def rule(self) -> str:
+        """See `HasFacts`."""
+        return rule_of(__doc__)
+
+    def facts(self, plan: Plan, row: int) -> tuple[Fact, ...]:
+        """See `HasFacts`: work and the design; where single counts come from, `Analysis.explain` says."""
+        mapping, compute = plan.mapping[row], self._dense.compute.instances
+        problem = plan.problem[row]
+        words = words_of(float(max(problem[C.A_BITS], problem[C.B_BITS])), self._word_bits)
+        busy = mapping[COMPUTE_S] * self.spec.clock_hz.value * compute / words**2
+        left, least = float(mapping[LIVE_MACS]), float(mapping[LEAST_BYTES])
+        found = [
+            Fact("work", "MACs that are left", left, "", "after skipping; gated ones take their place too"),
+            Fact("work", "multipliers busy", left / busy if busy else 0.0, "", "of all, while the array computes"),
+            Fact("work", "distinct operands", least, "B", "kept values of A and B, each once"),
+            Fact("rates", "multipliers", float(compute), "", self.spec.compute.source),
+            Fact("rates", "clock_hz", self.spec.clock_hz.value, "Hz", self.spec.clock_hz.source),
+        ]
+        for name, level in self.spec.levels.items():
+            per_cycle = level.read_words_per_cycle
+            if math.isinf(per_cycle.value):
+                continue
+            found.append(Fact("rates", f"{name}, words read a cycle", per_cycle.value, "", per_cycle.source))
+        return tuple(found)
 
     @cached_property
     def _dense(self) -> Architecture:

@@ -14,7 +14,18 @@ from accel_models.cpu.kernels import kernels_of
 from accel_models.cpu.spec import CpuSpec
 from simsparse.energy import energy_table
 from simsparse.machine import BEST, KernelMachine
-from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import (
+    COMPUTE_TYPES,
+    Fact,
+    Floats,
+    Ints,
+    Plan,
+    Prices,
+    ProblemColumn,
+    ProblemKind,
+    Provenance,
+    rule_of,
+)
 from simsparse.sites import Fusions
 from simsparse.workload import Workload
 
@@ -56,6 +67,19 @@ class CpuMachine(KernelMachine):
             unverified=tuple(name for name, figure in figures if figure.unverified),
             assumed=(*(name for name, figure in figures if figure.assumed), *self.constants.assumed),
         )
+
+    @property
+    def rule(self) -> str:
+        """See `HasFacts`."""
+        from accel_models.cpu import pricing
+
+        return rule_of(pricing.__doc__)
+
+    def facts(self, plan: Plan, row: int) -> tuple[Fact, ...]:
+        """See `HasFacts`."""
+        from accel_models.cpu.facts import facts
+
+        return facts(self.mapper_of(plan), plan, row)
 
     @property
     def dram_bytes_per_s(self) -> float:

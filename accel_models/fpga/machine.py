@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from accel_models.fpga import pricing
+from accel_models.fpga.facts import facts
 from accel_models.fpga.generation import with_updates
 from accel_models.fpga.kernels import MULTIPLIED, DenseKernel, NMKernel, ShrunkKernel, StreamKernel, padding_note
-from accel_models.fpga.pricing import price
 from accel_models.fpga.resources import check_buffers, check_resources, fabric_figures
 from accel_models.fpga.spec import SatSpec, hardware_row
 from accel_models.fpga.tiles import tile_work
 from simsparse.machine import BEST, KernelMachine
-from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, Provenance
+from simsparse.plan import COMPUTE_TYPES, Fact, Floats, Ints, Plan, Prices, Provenance, rule_of
 from simsparse.sites import Fusions
 from simsparse.tiles import TileWork
 from simsparse.workload import Workload
@@ -81,6 +82,15 @@ class SatMachine(KernelMachine):
         bare = self.lower_problems(problem)
         return with_updates(self.hardware, replace(bare, calls=plan.calls, workload=plan.workload))
 
+    @property
+    def rule(self) -> str:
+        """See `HasFacts`."""
+        return rule_of(pricing.__doc__)
+
+    def facts(self, plan: Plan, row: int) -> tuple[Fact, ...]:
+        """See `HasFacts`."""
+        return facts(self.spec, plan, row)
+
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """How far reductions are padded that M does not divide."""
         return padding_note(plan)
@@ -91,4 +101,4 @@ class SatMachine(KernelMachine):
 
     def price_rows(self, problem: Floats, mapping: Floats, kernel: Ints) -> Prices:
         """What mapped rows cost; see `pricing`."""
-        return price(self.hardware, problem, mapping)
+        return pricing.price(self.hardware, problem, mapping)

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from accel_models.gpu import engine
 from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
@@ -22,7 +23,18 @@ from accel_models.gpu.tunables import measured
 from simsparse.energy import InstructionKind, energy_table
 from simsparse.machine import BEST, Kernel, KernelMachine, is_any
 from simsparse.ops import TransferKind
-from simsparse.plan import COMPUTE_TYPES, Floats, Ints, Plan, Prices, ProblemColumn, ProblemKind, Provenance
+from simsparse.plan import (
+    COMPUTE_TYPES,
+    Fact,
+    Floats,
+    Ints,
+    Plan,
+    Prices,
+    ProblemColumn,
+    ProblemKind,
+    Provenance,
+    rule_of,
+)
 from simsparse.workload import Workload
 
 C = ProblemColumn
@@ -71,16 +83,16 @@ class GpuMachine(KernelMachine):
         self.name = spec.name
         self.framework = spec.framework.value
         self.fusions = FUSIONS[self.framework]
-        self._constants = fitted if fitted is not None else measured(constants(), spec)
-        self._reached = self._constants.card(spec)
-        self._rates = Rates(spec)
-        products: list[Kernel] = [kernel(self._rates, self._of(kernel.name)) for kernel in PRODUCTS]
+        self.constants = fitted if fitted is not None else measured(constants(), spec)
+        self.reached = self.constants.card(spec)
+        self.rates = Rates(spec)
+        products: list[Kernel] = [kernel(self.rates, self._of(kernel.name)) for kernel in PRODUCTS]
         products += [stream.Elementwise(self._of("stream")), stream.Compress(self._of("compress-24"))]
-        products.append(stream.Link(self._constants.of("link")))
+        products.append(stream.Link(self.constants.of("link")))
         self.kernels = tuple(products)
 
     def _of(self, kernel: str) -> FamilyConstants:
-        return self._constants.on(kernel, self._reached)
+        return self.constants.on(kernel, self.reached)
 
     @property
     def memory_bytes(self) -> float:
@@ -95,7 +107,7 @@ class GpuMachine(KernelMachine):
     @property
     def clock_hz(self) -> float:
         """Clock under load: the fitted fraction of the datasheet's."""
-        return peak_clock_hz(self.spec) * self._reached.clock_fraction
+        return peak_clock_hz(self.spec) * self.reached.clock_fraction
 
     def peak_flops_per_s(self, type_name: str, sparse: bool = False) -> float:
         """Dense peak of a type, effective 2:4 peak with `sparse`; 0 where the card has none."""
@@ -110,12 +122,25 @@ class GpuMachine(KernelMachine):
         figures = list(self.spec.figures())
         return Provenance(
             self.spec.digest(),
-            self._constants.digest(),
+            self.constants.digest(),
             tuple(f"{self.name}: {name}" for name, figure in figures if figure.unverified)
             + tuple(f"energy: {name}" for name in energy_table().unverified() if self._takes(name)),
             tuple(f"{self.name}: {name}" for name, figure in figures if figure.assumed)
-            + tuple(f"kernel {name}" for name in self._constants.assumed),
+            + tuple(f"kernel {name}" for name in self.constants.assumed),
         )
+
+    @property
+    def rule(self) -> str:
+        """See `HasFacts`."""
+        from accel_models.gpu import facts
+
+        return f"{rule_of(engine.__doc__)}\n\n{rule_of(facts.__doc__)}"
+
+    def facts(self, plan: Plan, row: int) -> tuple[Fact, ...]:
+        """See `HasFacts`."""
+        from accel_models.gpu.facts import facts
+
+        return facts(self, plan, row)
 
     def _takes(self, figure: str) -> bool:
         """Whether a figure of the energy table bears on this card: other memories and cores of CPUs do not."""
@@ -131,12 +156,12 @@ class GpuMachine(KernelMachine):
         for column, value in (
             (Card.SM_COUNT, spec.sm_count.value), (Card.CLOCK_HZ, self.clock_hz),
             (Card.DRAM_BYTES_PER_S, spec.dram_bandwidth_bytes_per_s.value), (Card.L2_BYTES, spec.l2_bytes.value),
-            (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value * self._reached.l2_fraction),
+            (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value * self.reached.l2_fraction),
             (Card.SMEM_BYTES_PER_CLOCK, spec.smem_bytes_per_clock.value),
             (Card.REGISTERS, spec.registers_per_sm.value), (Card.SMEM_BYTES, spec.smem_bytes_per_sm.value),
             (Card.TDP_W, spec.tdp_w.value),
-            (Card.IDLE_W, spec.idle_w.value), (Card.FILL_S, self._constants.of("cublas").fill_s),
-            (Card.POWER_EXPONENT, self._constants.power_exponent),
+            (Card.IDLE_W, spec.idle_w.value), (Card.FILL_S, self.constants.of("cublas").fill_s),
+            (Card.POWER_EXPONENT, self.constants.power_exponent),
             (Card.LINK_BYTES_PER_S, link.value), (Card.HOST_BYTES_PER_S, spec.host_bytes_per_s.value),
             *_ARCHITECTURE[spec.compute_capability.value.split(".")[0]].items(),
             (Card.L2_J_PER_BYTE, table.cache_j_per_byte(spec.l2_bytes.value, node)),
@@ -148,7 +173,7 @@ class GpuMachine(KernelMachine):
         return row
 
     def _peaks(self, problem: Floats) -> Floats:
-        per_clock = np.maximum(self._rates.tensor(problem), self._rates.simt(problem))
+        per_clock = np.maximum(self.rates.tensor(problem), self.rates.simt(problem))
         return np.asarray(per_clock * self.spec.sm_count.value * max(self.clock_hz, self.spec.boost_clock_hz.value))
 
     def map_rows(self, problem: Floats, index: int, limit_s: Floats) -> tuple[Floats, Floats]:
@@ -196,7 +221,7 @@ class GpuMachine(KernelMachine):
 
     def paced(self, plan: Plan) -> Plan:
         """A plan of a model with what its framework takes between kernels: gaps, starts of collectives, waits."""
-        frameworks, problem, mapping = self._constants.frameworks, plan.problem, plan.mapping.copy()
+        frameworks, problem, mapping = self.constants.frameworks, plan.problem, plan.mapping.copy()
         counts = np.array([call.count for call in plan.calls], dtype=np.float64)
         transfer = problem[:, C.KIND] == ProblemKind.TRANSFER
         collective = transfer & is_any(problem[:, C.TRANSFER_KIND], COLLECTIVES)
