@@ -60,7 +60,7 @@ def explain(
     output: Output = None,
     plugin: Plugin = None,
 ) -> None:
-    """Why a prediction is what it is: terms, bytes, tiles, constants with sources, beside dense."""
+    """Why a prediction is what it is, beside dense."""
     load_plugins(plugin)
     from simsparse.explain import explain_calls, explain_product
     from simsparse.registry import load_machine, load_workload
