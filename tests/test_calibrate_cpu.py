@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +19,10 @@ from scipy.sparse import random_array
 
 from accel_models.cpu import FAMILY
 from accel_models.cpu.measuring import machine as measuring
+from accel_models.cpu.measuring import sampling, worker
 from accel_models.cpu.measuring.identity import Cache, identity
 from accel_models.cpu.measuring.loops import csr_spmm, gather, read
+from accel_models.cpu.measuring.products import Product
 from accel_models.cpu.measuring.sampling import Job, measured, sample_of
 from accel_models.cpu.measuring.spec_of import Bandwidths, spec_of
 from simsparse import load_machine, simulate
@@ -101,15 +106,89 @@ def test_samples_are_medians_with_half_the_distance_of_quartiles() -> None:
 
 def test_jobs_are_timed_in_turns() -> None:
     order: list[str] = []
-    jobs = [Job(name, lambda name=name: (order.append(name), time.sleep(1e-3))) for name in "ab"]
+    jobs = [Job(name, lambda name=name: (order.append(name), time.sleep(2e-3))) for name in "ab"]
     shares: list[float] = []
-    samples = measured(jobs, 0.02, shares.append)
+    samples = measured(jobs, 1e-3, shares.append)
     assert [sample.name for sample in samples] == ["a", "b"]
-    assert all(sample.median_s > 1e-3 for sample in samples)
-    # Each a first time and twice more, which says that once is enough for a sample; then in turns.
+    assert all(sample.median_s > 2e-3 for sample in samples)
+    # Each a first time and twice more, which says that once is enough for a sample; then a burst of both in each turn.
     assert order[:6] == [*"aaabbb"]
-    assert order[6:] == [*"ab"] * samples[0].samples
+    bursts = "".join(name for name, _ in groupby(order[6:]))
+    assert bursts == "ab" * sampling.FEWEST_TURNS
     assert shares == sorted(shares)
+
+
+def test_libraries_whose_threads_spin_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of one pool go together, whatever their order; before a pool begins, those of others go to sleep."""
+    order: list[str] = []
+    monkeypatch.setattr(sampling.time, "sleep", lambda seconds: order.append(f"{seconds:g}"))
+
+    def job(name: str, pool: str, *, alone: bool = False) -> Job:
+        return Job(name, lambda: order.append(name), alone, pool)
+
+    monkeypatch.setattr(sampling, "_timed", lambda job, count: job.run() or 1.0)
+    jobs = [job("a", "blas"), job("b", "omp"), job("c", "blas"), job("d", "omp", alone=True)]
+    assert [sample.name for sample in measured(jobs, 1e-9)] == [*"abcd"]
+    assert {job.spins for job in jobs} == {"", "blas", "omp"}
+    turn = [name for name, _ in groupby(order[12:])]
+    assert turn == [*("0.05", "d", "0.05", "a", "c", "0.05", "b")] * sampling.FEWEST_TURNS
+    # One pool waits for nobody.
+    order.clear()
+    measured(jobs[::2], 1e-9)
+    assert "0.05" not in order
+
+
+def test_a_figure_repeats_as_its_rounds_do() -> None:
+    """The median round, and the distance of the extremes: 10 % and what is more is flagged, whatever samples say."""
+    product = Product("numpy", 8, 1, 8)
+
+    def line(name: str, seconds: float, product: Product | None = None, threads: int = 1) -> measuring.Line:
+        return measuring.Line(name, "s", 0.0, seconds, 0.5, 7, product, threads)
+
+    lines = [line("a", 1.0), line("a", 1.04), line("a", 1.08), line("b", 1.0), line("b", 3.0), line("b", 1.1)]
+    lines += [line("numpy", 2.0, product), line("numpy", 4.0, product, threads=2)]
+    found = {m.what: m for m in measuring.merged(lines)}
+    assert list(found) == ["a, 1 thread", "b, 1 thread", "numpy 8x1x8 dense, 1 thread", "numpy 8x1x8 dense, 2 threads"]
+    a, b, *single = found.values()
+    assert (a.median_s, a.spread, a.samples, a.timed().noisy) == (1.04, pytest.approx(0.08 / 1.04), 21, False)
+    assert (b.median_s, b.spread, b.timed().noisy) == (1.1, pytest.approx(2.0 / 1.1), True)
+    assert [(each.median_s, each.spread) for each in single] == [(2.0, 0.5), (4.0, 0.5)]
+
+
+def test_a_thread_that_may_not_be_pinned_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(worker.os, "sched_setaffinity", refuse)
+    worker._pin()
+    said = json.loads(capsys.readouterr().out)
+    text = "the measuring thread could not be pinned to a core ([Errno 1] Operation not permitted)"
+    assert said == {"warning": text}
+
+
+def test_one_core_is_measured_with_one_thread_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with time for one core: a machine of one, and a warning."""
+    here = identity(fake(tmp_path, quota="100000 100000"))
+    started: list[tuple[int, float]] = []
+
+    def said(threads: int, budget_s: float) -> Iterator[dict[str, object]]:
+        started.append((threads, budget_s))
+        amounts = {"read L2": 1e11, "read L3": 4e10, "read memory": 1e10, "copy memory": 9e9, "clock": 3e9}
+        for name, amount in {**amounts, "peak fp32": 1e11}.items():
+            yield {"name": name, "unit": "/s", "amount": amount, "median_s": 1.0, "spread": 0.0, "samples": 3,
+                   "product": None}  # fmt: skip
+
+    monkeypatch.setattr(measuring, "identity", lambda: here)
+    monkeypatch.setattr(measuring, "_worker", said)
+    found = measuring.measure("mine", lambda *_: None)
+    assert started == [(1, measuring.ALONE_S)] * measuring.ROUNDS
+    figures = dict(found.spec.figures())
+    assert figures["cores"].value == 1
+    assert figures["dram_bandwidth_bytes_per_s"].value == 1e10
+    assert any(text.startswith("there is one core only") for text in found.warnings)
+    assert any(text.startswith("no constant was fitted, those that ship are kept") for text in found.warnings)
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 8, 33])
@@ -133,6 +212,7 @@ def test_a_minute_gives_a_machine_and_its_rooflines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With less than a minute, so that few products are timed."""
+    monkeypatch.setattr(measuring, "ROUNDS", 1)
     monkeypatch.setattr(measuring, "ALONE_S", 2.0)
     monkeypatch.setattr(measuring, "TOGETHER_S", 0.5)
     path = tmp_path / "mine.toml"
@@ -153,6 +233,18 @@ def test_a_minute_gives_a_machine_and_its_rooflines(
 def test_a_worker_that_dies_without_a_word_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring.sys, "executable", shutil.which("false"))
     with pytest.raises(UnsupportedError, match="timing with 1 threads failed, expected it to end: exit status 1"):
+        list(measuring._worker(1, 1.0))
+
+
+def test_a_worker_that_says_much_of_its_errors_is_not_stopped_by_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More than a pipe holds, and then it fails."""
+    script = tmp_path / "talker"
+    script.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('x' * 200_000 + '\\nthe end')\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(measuring.sys, "executable", str(script))
+    with pytest.raises(UnsupportedError, match="timing with 1 threads failed, expected it to end: the end"):
         list(measuring._worker(1, 1.0))
 
 

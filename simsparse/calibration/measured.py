@@ -22,9 +22,9 @@ class Timed:
     Attributes
     ----------
     median : float
-        In `unit`, over the samples.
+        In `unit`, over the rounds of the measurement.
     spread : float
-        Half the distance between the quartiles, over the median.
+        Distance between the fastest and the slowest round, over the median.
     """
 
     what: str
@@ -35,7 +35,7 @@ class Timed:
 
     @property
     def noisy(self) -> bool:
-        """Whether samples differ too much for the median to be trusted."""
+        """Whether rounds differ too much for the median to be trusted."""
         return self.spread > NOISY
 
 
@@ -70,7 +70,7 @@ class MeasuredMachine:
 
     def to_toml(self) -> str:
         """The spec as a machine file, headed by what was timed."""
-        lines = [self.spec.title, "", "What was timed: median, spread (half the distance between quartiles), samples."]
+        lines = [self.spec.title, "", "What was timed: median of the rounds, how far they lie apart, samples."]
         lines += [f"  {f.what}: {f.median:.4g} {f.unit}, {f.spread:.1%}, {f.samples}" for f in self.figures]
         lines += [f"Warning: {text}" for text in self.warnings]
         return "\n".join([*(f"# {line}".rstrip() for line in lines), "", *spec_toml(self.spec), ""])

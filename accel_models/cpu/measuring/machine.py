@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 from accel_models.cpu.measuring.identity import Identity, identity
 from accel_models.cpu.measuring.plan import LEVEL_NAMES, MEMORY
@@ -24,7 +26,8 @@ from simsparse.errors import SimsparseError, UnsupportedError
 from simsparse.measurements import Measurement
 from simsparse.specs import Figure
 
-ALONE_S, TOGETHER_S = 22.0, 12.0  # for one thread, and for all
+ROUNDS = 3  # processes for each thread count: what differs from one to the next tells how far a figure can be trusted
+ALONE_S, TOGETHER_S = 8.0, 4.5  # of a round, for one thread, and for all
 TOO_NOISY = 0.3  # spread from which on a product is not fitted to
 MOST_WARNINGS = 5
 FITTED_SHARE = 0.9  # of the whole time, when the fit begins
@@ -59,8 +62,8 @@ class Line:
 
     def timed(self) -> Timed:
         """As a figure: products in seconds, the rest as rates where there is an amount."""
-        median = self.rate if self.amount and self.product is None else self.median_s
-        return Timed(self.what, self.unit, median, self.spread, self.samples)
+        middle = self.rate if self.amount and self.product is None else self.median_s
+        return Timed(self.what, self.unit, middle, self.spread, self.samples)
 
     def point(self) -> Point:
         """A product under the rooflines."""
@@ -80,23 +83,44 @@ def measure(name: str, watch: Watch) -> MeasuredMachine:
         Where it does not say what it is, or its timings fail.
     """
     here = identity()
-    counts = sorted({1, here.usable})
-    budgets = {1: ALONE_S, here.usable: TOGETHER_S if here.usable > 1 else ALONE_S}
+    budgets = {1: ALONE_S} | ({here.usable: TOGETHER_S} if here.usable > 1 else {})
     lines: list[Line] = []
     warnings = list(_limits(here))
-    start = 0.0
-    for threads in counts:
-        share = FITTED_SHARE * budgets[threads] / sum(budgets[count] for count in counts)
-        for said in _worker(threads, budgets[threads]):
-            if "share" in said:
-                watch(f"{said['doing']}, threads: {threads}", start + share * float(str(said["share"])))
-            elif "warning" in said:
-                warnings.append(str(said["warning"]))
-            else:
-                lines.append(_line(said, threads))
-        start += share
+    start, whole = 0.0, ROUNDS * sum(budgets.values())
+    for turn in range(ROUNDS):
+        for threads, budget_s in budgets.items():
+            share = FITTED_SHARE * budget_s / whole
+            for said in _worker(threads, budget_s):
+                if "share" in said:
+                    doing = f"{said['doing']}, threads: {threads}, round {turn + 1} of {ROUNDS}"
+                    watch(doing, start + share * float(str(said["share"])))
+                elif "warning" in said:
+                    warnings.append(str(said["warning"]))
+                else:
+                    lines.append(_line(said, threads))
+            start += share
     watch("fitting constants", FITTED_SHARE)
-    return _machine(here, name, lines, warnings)
+    return _machine(here, name, merged(lines), list(dict.fromkeys(warnings)))
+
+
+def merged(lines: Iterable[Line]) -> list[Line]:
+    """One line for all rounds of a timing: the median round, and the distance between the extremes over it as spread.
+
+    That says how a figure repeats, which samples one after the other do not: they share the process, its pages and the
+    neighbours of the moment. What only one round timed keeps the spread of its samples.
+    """
+    rounds: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        rounds[line.what].append(line)
+    return [_merged(own) if len(own) > 1 else own[0] for own in rounds.values()]
+
+
+def _merged(own: Sequence[Line]) -> Line:
+    times = [line.median_s for line in own]
+    middle = median(times)
+    return replace(
+        own[0], median_s=middle, spread=(max(times) - min(times)) / middle, samples=sum(line.samples for line in own)
+    )
 
 
 def _limits(here: Identity) -> Iterator[str]:
@@ -112,18 +136,19 @@ def _limits(here: Identity) -> Iterator[str]:
 
 def _worker(threads: int, budget_s: float) -> Iterator[dict[str, object]]:
     command = [sys.executable, "-m", "accel_models.cpu.measuring.worker", str(threads), str(budget_s)]
-    with subprocess.Popen(
-        command, env=environment(threads), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            for text in process.stdout:
-                yield json.loads(text)
-            told = process.stderr.read().strip().splitlines()
-            code = process.wait()
-        finally:
-            process.kill()
+    # What it says of errors goes into a file: a pipe that nobody reads would fill up and stop it.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, env=environment(threads), stdout=subprocess.PIPE, stderr=errors, text=True)
+        with process:
+            assert process.stdout is not None
+            try:
+                for text in process.stdout:
+                    yield json.loads(text)
+                code = process.wait()
+            finally:
+                process.kill()
+        errors.seek(0)
+        told = errors.read().strip().splitlines()
     if code != 0:
         why = told[-1] if told else f"exit status {code}"
         raise UnsupportedError(f"timing with {threads} threads failed, expected it to end: {why}")
@@ -150,7 +175,9 @@ def _machine(here: Identity, name: str, lines: list[Line], warnings: list[str]) 
     noisy = [figure.what for figure in figures if figure.noisy]
     if noisy:
         some = "; ".join(noisy[:MOST_WARNINGS]) + (" ..." if len(noisy) > MOST_WARNINGS else "")
-        warnings.append(f"{len(noisy)} of {len(figures)} figures spread by more than {NOISY:.0%}: {some}")
+        warnings.append(
+            f"{len(noisy)} of {len(figures)} figures differ by more than {NOISY:.0%} from round to round: {some}"
+        )
     best = {text: max(line.rate for line in lines if line.name == f"peak {text}") for text in _types(lines)}
     widest = here.usable
     bandwidth = [(t, rates[f"read {t}", widest]) for t in LEVEL_NAMES.values() if (f"read {t}", widest) in rates]

@@ -1,15 +1,24 @@
-"""Timing on machines that do other things as well: jobs in turns, medians, and how far samples spread."""
+"""Timing on machines that do other things as well: jobs in turns, medians, and how far samples spread.
+
+Threads of a pool go on spinning for a while after their work is done: OpenBLAS for 2^26 cycles, ONNX Runtime and OpenMP
+for about as long. On a machine with few cores they keep those of the next library from its cores, whose barriers then
+wait for a time slice (4 ms and more for a product of 0.1 ms). So jobs of one pool go one after the other, and a pool
+begins when those before it have gone to sleep.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 LEAST_S = 2e-4  # of a sample: shorter jobs are repeated within one
-MOST_SAMPLES, FEWEST_SAMPLES = 25, 3
+BURST_S, MOST_IN_BURST = 5e-3, 5  # samples of a job in a turn: for so long, so many at most
+MOST_TURNS, FEWEST_TURNS = 6, 3
+SETTLE_S = 0.05  # until the threads of any pool sleep
 
 
 @dataclass(frozen=True)
@@ -23,11 +32,19 @@ class Job:
         Does it once.
     alone : bool
         It runs in this thread only, so that CPU time of the thread says how long it takes whatever else runs.
+    pool : str
+        The library whose threads it runs on; of no importance where it is alone.
     """
 
     name: str
     run: Callable[[], object]
     alone: bool = False
+    pool: str = ""
+
+    @property
+    def spins(self) -> str:
+        """The pool that it wakes, empty if none."""
+        return "" if self.alone else self.pool
 
 
 @dataclass(frozen=True)
@@ -52,21 +69,42 @@ def measured(jobs: Sequence[Job], budget_s: float, done: Callable[[float], None]
     Parameters
     ----------
     budget_s : float
-        For all of them; each is run at least `FEWEST_SAMPLES` times.
+        For all of them; each has at least `FEWEST_TURNS` turns.
     done : callable
         Told the share that is done, after every turn.
+
+    Returns
+    -------
+    list of Sample
+        In the order of `jobs`.
     """
-    repeats = [_repeats(job) for job in jobs]
     took: list[list[float]] = [[] for _ in jobs]
+    by_pool = sorted(range(len(jobs)), key=lambda i: jobs[i].spins)
+    pools = [list(members) for _, members in groupby(by_pool, key=lambda i: jobs[i].spins)]
+    repeats = {i: _repeats(jobs[i]) for i in by_pool}
     began = time.perf_counter()
-    for turn in range(MOST_SAMPLES):
-        for job, count, seconds in zip(jobs, repeats, took, strict=True):
-            seconds.append(_timed(job, count))
+    for turn in range(MOST_TURNS):
+        for members in pools:
+            if len(pools) > 1:
+                time.sleep(SETTLE_S)
+            for i in members:
+                _burst(jobs[i], repeats[i], took[i])
         spent = time.perf_counter() - began
-        done(min(max(spent / budget_s, (turn + 1) / MOST_SAMPLES), 1.0))
-        if turn + 1 >= FEWEST_SAMPLES and spent > budget_s:
+        done(min(max(spent / budget_s, (turn + 1) / MOST_TURNS), 1.0))
+        if turn + 1 >= FEWEST_TURNS and spent > budget_s:
             break
     return [sample_of(job.name, seconds) for job, seconds in zip(jobs, took, strict=True)]
+
+
+def _burst(job: Job, count: int, took: list[float]) -> None:
+    """Add the samples of a turn, after a run that wakes threads and fills caches."""
+    if job.spins:
+        job.run()
+    end = time.perf_counter() + BURST_S
+    for _ in range(MOST_IN_BURST):
+        took.append(_timed(job, count))
+        if time.perf_counter() > end:
+            break
 
 
 def _repeats(job: Job) -> int:

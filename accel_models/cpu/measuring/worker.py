@@ -45,12 +45,13 @@ def main(threads: int, budget_s: float) -> None:
     done, end = 0.0, time.perf_counter() + budget_s
     for what, make, share in parts:
         tasks = make()
+        _say(doing=what, share=done)
         while group := list(itertools.islice(tasks, TOGETHER)):
-            _say(doing=what, share=done)
             if what in LEFT_OUT_FIRST and time.perf_counter() > end:
                 _say(warning=f"time ran out before all {what} were timed with {threads} threads")
                 break
             _run(group, share * budget_s / GROUPS)
+            _say(doing=what, share=min(done + share, 1 - (end - time.perf_counter()) / budget_s))
         done += share
 
 
