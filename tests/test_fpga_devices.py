@@ -31,6 +31,15 @@ def test_shipped_machines_fit_their_device_and_stay_below_its_power(name: str) -
     assert target.provenance.unverified
 
 
+def test_power_of_a_busy_u280_is_that_of_designs_on_it(evidence: Path) -> None:
+    with (evidence / "published" / "fpga.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "power_W" and row["device"] == "Alveo U280"]
+    listed = [float(row["value"]) for row in rows]
+    found = priced(machine("sat-u280"), gemm_problems(8192, 8192, 8192))
+    assert len(listed) >= 2
+    assert min(listed) <= found.energy_j[0] / found.latency_s[0] <= max(listed)
+
+
 DEVICES = {
     "sat-vcu1525": "VCU1525 (XCVU9P)", "sat-u280": "Alveo U280", "sat-u50": "Alveo U50", "sat-vcu128": "VCU128",
     "sat-zcu102": "ZCU102", "sat-stratix10-mx": "Stratix 10 MX 2100", "sat-vhk158": "VHK158",

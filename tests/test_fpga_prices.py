@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from accel_models.fpga.machine import SatMachine
 from accel_models.fpga.pricing import Term, price
+from accel_models.fpga.resources import needed
 from accel_models.fpga.schemes import Scheme
 from simsparse.plan import ProblemColumn, concatenate
 from simsparse.problems import gemm_problems
@@ -123,7 +124,9 @@ def test_parts_add_up(target: SatMachine, mnk: tuple[int, int, int], pattern: st
     rows[:, ProblemColumn.STREAM_FLOPS] = 5000.0
     found = priced(target, rows)
     assert found.energy_terms_j.sum(axis=1) == pytest.approx(found.energy_j)
-    assert found.dynamic_j[0] == pytest.approx(found.energy_j[0] - 15.0 * found.latency_s[0])
+    # What burns whether it works or not: the card, and every flip-flop each cycle.
+    idle_w = 15.0 + needed(target.spec).ff * target.spec.clock_hz.value * 24e-15
+    assert found.dynamic_j[0] == pytest.approx(found.energy_j[0] - idle_w * found.latency_s[0])
     t = found.terms_s[0]
     chain, beside = t[Term.COMPUTE : Term.DRAM].sum(), t[Term.DRAM : Term.ONLINE]
     apart = not target.spec.double_buffering.value

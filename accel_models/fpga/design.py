@@ -14,10 +14,12 @@ from enum import StrEnum
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel_models.fpga.design_prices import Calls, calls_of, price_designs
-from accel_models.fpga.design_space import AXES, PATTERNS, RESOURCES, Space, space
+from accel_models.fpga.design_space import AXES, PATTERNS, Space, space
 from accel_models.fpga.pareto import Budget, budget, front
+from accel_models.fpga.resources import RESOURCES
 from accel_models.fpga.schemes import Scheme, dense_ends
 from accel_models.fpga.spec import SatSpec
 from accel_models.fpga.training import accelerator
@@ -54,7 +56,7 @@ class Choice:
 
     Attributes
     ----------
-    within : int
+    within : (n,) ndarray of bool
         Designs within the budgets.
     front : (n,) ndarray of int
         Rows of the designs, by ascending time.
@@ -64,7 +66,7 @@ class Choice:
 
     budgets: tuple[Budget, ...]
     minimise: Minimise
-    within: int
+    within: NDArray[np.bool_]
     front: Ints
     best: int
 
@@ -131,7 +133,7 @@ class Designs:
         wanted = self.columns[_MINIMISED[minimise]][found]
         # Of equally good designs that with least energy, then the smallest.
         best = np.lexsort((self.space.share[found], self.energy_j[found], wanted))[0]
-        return Choice(read, minimise, len(rows), found, int(found[best]))
+        return Choice(read, minimise, within, found, int(found[best]))
 
 
 def with_pattern(workload: Workload, pattern: str, scheme: Scheme = Scheme.BDWP) -> Workload:

@@ -91,6 +91,9 @@ def price_designs(calls: Calls, hardware: Floats) -> tuple[Floats, Floats]:
     -------
     latency_s, energy_j : (n,) ndarray
     """
+    # What clocks burn hangs on all of a design, so it comes last.
+    hardware, clocked_w = hardware.copy(), hardware[:, H.CLOCKED_W].copy()
+    hardware[:, H.CLOCKED_W] = 0.0
     of_products, product_of = _alike(hardware, (*SCHEDULED, H.VECTOR_OPS, H.REDUCTION_LANES))
     if not _made_online(calls, hardware):
         of_products, product_of = _alike(hardware, (*SCHEDULED, H.VECTOR_OPS))
@@ -111,7 +114,7 @@ def price_designs(calls: Calls, hardware: Floats) -> tuple[Floats, Floats]:
             each = streams[0][stream_of, streams_seen], streams[1][stream_of, streams_seen]
             streams_seen += 1
         total[0] += count * each[0]
-        total[1] += count * each[1]
+        total[1] += count * (each[1] + each[0] * clocked_w)
     return total[0], total[1]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 20  # designs of the front in a table, spread over it; all of them are in JSON and CSV
 TITLES = (
     "", "sparsity", "array", "clock", "DDR", "buffers, KiB", "vector", "update", "reduction", "step", "energy", "power",
-    "DSP", "BRAM", "card",
+    "DSP", "LUT", "FF", "BRAM", "URAM", "card",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def _words(found: Designs, choice: Choice, shown: int) -> list[str]:
         texts.append(f"too small for the others (some lack several): {refused}")
     if choice.budgets:
         limits = " and ".join(limit.text for limit in choice.budgets)
-        texts.append(f"{choice.within} are within {limits}")
+        texts.append(f"{choice.within.sum()} are within {limits}")
     texts.append(f"{len(choice.front)} are beaten by none in time, energy and share of the card; {shown} of them here")
     changes = " ".join(f"--set {name}={value}" for name, value in space.changes(choice.best).items())
     texts.append(f"least {choice.minimise} (*), for {space.sparsities[space.sparsity[choice.best]]}: {changes}")
@@ -57,8 +57,9 @@ def _line(found: Designs, row: int, mark: str) -> tuple[str, ...]:
         f"{figure['array_rows']:.0f}x{figure['array_cols']:.0f}", si(figure["clock_hz"], "Hz"),
         f"{figure['dram_channels']:.0f}", buffers, f"{figure['vector_ops_per_cycle']:.0f}",
         f"{figure['update_lanes']:.0f}", f"{figure['reduction_lanes']:.0f}", si(figure["latency_s"], "s"),
-        si(figure["energy_j"], "J"), si(figure["power_w"], "W"), f"{figure['dsp']:.0f}", f"{figure['bram']:.0f}",
-        f"{figure['share']:.0%}",
+        si(figure["energy_j"], "J"), si(figure["power_w"], "W"), f"{figure['dsp']:.0f}",
+        f"{figure['lut'] / 1e3:.0f} k", f"{figure['ff'] / 1e3:.0f} k", f"{figure['bram']:.0f}",
+        f"{figure['uram']:.0f}", f"{figure['share']:.0%}",
     )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def as_data(found: Designs, choice: Choice) -> dict[str, object]:
     return {
         "schema_version": 1, "workload": found.workload, "machine": found.spec.name, "tried": found.space.tried,
         "fitting": len(found), "refused": dict(found.space.refused),
-        "budget": [limit.text for limit in choice.budgets], "within_budget": choice.within,
+        "budget": [limit.text for limit in choice.budgets], "within_budget": int(choice.within.sum()),
         "minimise": str(choice.minimise), "best": _records(found, np.array([choice.best]))[0],
         "best_changes": found.space.changes(choice.best), "front": _records(found, choice.front),
     }  # fmt: skip
@@ -103,8 +104,14 @@ def picture(found: Designs, choice: Choice, path: str | Path | None = None) -> F
 
     figure, ax = _canvas.canvas(None, 7.0, 4.5)
     rows, best, share = choice.front, choice.best, 100 * found.space.share
-    ax.scatter(share, found.latency_s, s=3, color="0.85", linewidths=0, rasterized=True)
-    ax.scatter([], [], s=22, color="0.85", label="designs that fit")
+    # What the budget rules out lies below, paler: it may beat what is within.
+    for kept, shade, label in (
+        (~choice.within, "0.92", "outside the budget"),
+        (choice.within, "0.75", "designs that fit"),
+    ):
+        if kept.any():
+            ax.scatter(share[kept], found.latency_s[kept], s=3, color=shade, linewidths=0, rasterized=True)
+            ax.scatter([], [], s=22, color=shade, label=label)
     points = ax.scatter(
         share[rows], found.latency_s[rows], c=found.energy_j[rows], s=22, cmap="viridis", norm=LogNorm(),
         label="beaten by none",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from accel_models.fpga.resources import BUFFERS, Resources, available, least_buffers, needed_by
-from accel_models.fpga.spec import SatSpec, hardware_rows
+from accel_models.fpga.hardware import hardware_rows
+from accel_models.fpga.resources import BUFFERS, RESOURCES, available, least_buffers, needed_by
+from accel_models.fpga.spec import SatSpec
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.plan import Floats, Ints
 from simsparse.sparsity import NM, parse
@@ -33,7 +34,6 @@ AXES: Mapping[str, tuple[float, ...]] = {
 PATTERNS = ("dense", "2:4", "2:8", "2:16")
 WHOLE = frozenset(AXES) - {"clock_hz", *BUFFERS}
 MOST = 2_000_000
-RESOURCES = tuple(field.name for field in fields(Resources))
 SHORT = (*RESOURCES, "dram_channels", *BUFFERS)
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from accel_models.fpga import pricing
 from accel_models.fpga.facts import facts
 from accel_models.fpga.generation import with_updates
+from accel_models.fpga.hardware import hardware_row
 from accel_models.fpga.kernels import MULTIPLIED, DenseKernel, NMKernel, ShrunkKernel, StreamKernel, padding_note
 from accel_models.fpga.resources import check_buffers, check_resources, fabric_figures
-from accel_models.fpga.spec import SatSpec, hardware_row
+from accel_models.fpga.spec import SatSpec
 from accel_models.fpga.tiles import tile_work
 from simsparse.machine import BEST, KernelMachine
 from simsparse.plan import COMPUTE_TYPES, Fact, Floats, Ints, Plan, Prices, Provenance, rule_of

@@ -58,7 +58,7 @@ ARRAY = slice(Term.COMPUTE, Term.SKEW + 1)
 CHAIN = slice(Term.COMPUTE, Term.TAIL + 1)
 BESIDE = slice(Term.DRAM, Term.REDUCTION + 1)
 LEVEL_NAMES = ("dram", "bram")
-ENERGY_NAMES = ("arithmetic", "bram", "dram", "static")
+ENERGY_NAMES = ("arithmetic", "bram", "dram", "static", "clock")
 
 
 def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
@@ -83,6 +83,7 @@ def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
     energy[:, 1] = bram_bytes * hw[H.BRAM_J]
     energy[:, 2] = dram_bytes * hw[H.DRAM_J]
     energy[:, 3] = latency * hw[H.STATIC_W]
+    energy[:, 4] = latency * hw[H.CLOCKED_W]
     dynamic = energy[:, 0] + energy[:, 1] + energy[:, 2]
     peak = hw[H.ROWS] * hw[H.COLS] * hw[H.CLOCK_HZ]
     compulsory = _operand_bytes(problem, mapping, fraction) + problem[:, C.READ_BYTES] + stored
@@ -90,7 +91,7 @@ def price(hardware: Floats, problem: Floats, mapping: Floats) -> Prices:
     compulsory += np.minimum(mapping[:, Mapping.REDUCTION_WRITE_BYTES], 0.0)
     return Prices(
         latency_s=latency,
-        energy_j=dynamic + energy[:, 3],
+        energy_j=dynamic + energy[:, 3] + energy[:, 4],
         dynamic_j=dynamic,
         terms_s=terms,
         bound=bound,

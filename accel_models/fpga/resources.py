@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class FabricCosts(Spec):
 
     bram_bytes: Figure[Positive]
     uram_bytes: Figure[Positive]
+    clocked_j_per_ff: Figure[NotNegative]  # a flip-flop and its share of the clock tree, a cycle
     element: PartCost  # multiplier, adder, control
     weight_register: PartCost  # a weight register of an element, its shadow and its index
     selector_input: PartCost  # one of M inputs of the multiplexer of activations
@@ -53,6 +54,9 @@ class Resources:
     ff: float
     bram: float
     uram: float
+
+
+RESOURCES = tuple(field.name for field in fields(Resources))
 
 
 @lru_cache
