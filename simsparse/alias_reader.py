@@ -28,6 +28,7 @@ from simsparse.readings import (
     Unreadable,
 )
 from simsparse.registry import load_spec, machine_names, registered, workload_names
+from simsparse.sparsity import Unstructured, parse
 from simsparse.specs import checked, read_toml
 
 COMMON = Path(__file__).parent / "data" / "aliases.toml"
@@ -215,12 +216,19 @@ def _products(row: Measurement, system: SystemAlias, common: Reading) -> AnyRead
         return Unreadable(f"sparse operand {operand!r} is neither A nor B")
     read = dense
     if common.pattern != "dense":
-        read = replace(dense, kernel=common.kernel, pattern=common.pattern, operand=operand)
+        pattern = _with_one_fan_in(common.pattern, row.product[2]) if system.constant_fan_in else common.pattern
+        read = replace(dense, kernel=common.kernel, pattern=pattern, operand=operand)
     if not system.products:
         return read
     size = dict(zip("MNK", row.product, strict=True))
     products = tuple(((size[p.m], size[p.n], size[p.k]), dense if p.dense else read) for p in system.products)
     return SumReading(products, tuple(_streams(size, system, common)))
+
+
+def _with_one_fan_in(pattern: str, inputs: int) -> str:
+    """`unstructured:s` as N of all inputs; other patterns as they are."""
+    known = parse(pattern)
+    return f"{round(known.density * inputs)}:{inputs}" if isinstance(known, Unstructured) else pattern
 
 
 def _passes(row: Measurement, system: SystemAlias, common: Reading) -> AnyReading | Unreadable:

@@ -100,6 +100,9 @@ class SystemAlias(Alias):
     verify: int | None = Field(
         default=None, ge=1, description="Tokens after which the dense model reads them again in one step."
     )
+    constant_fan_in: bool = Field(
+        default=False, description="Every output keeps as many: `unstructured` is read as N of every K."
+    )
     reason: str = Field(default="", description="Why its rows cannot be priced.")
     phases: tuple[str, ...] = Field(default=(), description="Phases of rows that the entry is for; all if empty.")
     framework: str = Field(default="", description="Who issues the kernels of its models, whatever the row says.")

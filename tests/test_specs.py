@@ -50,7 +50,8 @@ SYSTEMS = {
 # Cards that the evidence does not list, all recalled: SMs and the fp32 TFLOPS of their datasheets (recalled too).
 OTHERS = {
     "rtx-2060": (30, 6.45), "rtx-2060-super": (34, 7.18), "rtx-2070": (36, 7.46), "rtx-2070-super": (40, 9.06),
-    "rtx-2080": (46, 10.07), "rtx-2080-super": (48, 11.15), "titan-rtx": (72, 16.3), "quadro-rtx-8000": (72, 16.3),
+    "rtx-2080": (46, 10.07), "rtx-2080-super": (48, 11.15), "titan-v": (80, 14.9),
+    "titan-rtx": (72, 16.3), "quadro-rtx-8000": (72, 16.3),
     "rtx-3060": (28, 12.7), "rtx-3060-ti": (38, 16.2), "rtx-3070": (46, 20.3), "rtx-3070-ti": (48, 21.7),
     "rtx-3080": (68, 29.8), "rtx-3080-12gb": (70, 30.6), "rtx-3080-ti": (80, 34.1), "rtx-3090-ti": (84, 40.0),
     "a10": (72, 31.2), "rtx-a4000": (48, 19.2), "rtx-a5000": (64, 27.8),
@@ -179,7 +180,7 @@ NAMES = {
     "h100-pcie-80gb": "NVIDIA H100 PCIe", "h100-sxm-80gb": "NVIDIA H100 80GB HBM3", "h100-nvl": "NVIDIA H100 NVL",
     "h200-sxm-141gb": "NVIDIA H200", "h200-nvl": "NVIDIA H200 NVL", "gh200-96gb": "NVIDIA GH200 480GB",
     "gh200-144gb": "NVIDIA GH200 144G HBM3e", "b200": "NVIDIA B200", "quadro-rtx-6000": "Quadro RTX 6000",
-    "quadro-rtx-8000": "Quadro RTX 8000", "titan-rtx": "NVIDIA TITAN RTX",
+    "quadro-rtx-8000": "Quadro RTX 8000", "titan-rtx": "NVIDIA TITAN RTX", "titan-v": "NVIDIA TITAN V",
     "rtx-a4000": "NVIDIA RTX A4000", "rtx-a5000": "RTXA5000", "rtx-a6000": "A6000",
     "rtx-6000-ada": "NVIDIA RTX 6000 Ada Generation",
     "rtx-pro-6000-blackwell": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",

@@ -181,7 +181,11 @@ def product_terms(row: Floats, card: Floats, work: Floats, limit_s: float) -> fl
     rate = card[L2_RATE] * clock if together <= 0.25 * card[L2_BYTES] else card[DRAM_RATE] * row[DRAM_FRACTION]
     # Blocks of single rows are so many that some always work while others wait.
     waits = 1.0 if row[THROUGH_L1] > 0.0 else np.ceil(rounds / row[RESIDENT])
-    fill = waits * (row[ROUND_S] if row[ROUND_S] > 0.0 else card[FILL_S]) + together / rate
+    wait = waits * (row[ROUND_S] if row[ROUND_S] > 0.0 else card[FILL_S])
+    if gathered and row[ROUND_S] > 0.0:
+        # A chain of loads along a row is waited for only beyond what other rows do in the meantime.
+        wait = max(wait - rounds * core, 0.0)
+    fill = wait + together / rate
     if split > 1.0:
         # Partial sums go to L2 in fp32 and come back, in a kernel of its own.
         fill += row[M] * row[N] * row[BATCH] * split * 8.0 / (card[L2_RATE] * clock) + 0.5 * row[LAUNCH_S]

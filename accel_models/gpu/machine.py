@@ -14,7 +14,7 @@ from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
 from accel_models.gpu.frameworks import FUSIONS, as_issued, waits
 from accel_models.gpu.intervals import REGIME_OF_TERM, Intervals, intervals
-from accel_models.gpu.kernels import attention, dense, stream, structured, unstructured
+from accel_models.gpu.kernels import attention, condensed, dense, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
 from accel_models.gpu.rates import Rates
@@ -43,7 +43,7 @@ PRODUCTS = (
     structured.SemiStructured, structured.Cutlass24, structured.SparseMarlin, structured.Venom,
     structured.NmCudaCores, structured.NmSparse,
     unstructured.FlashLlm, unstructured.SparTa, unstructured.Sputnik, unstructured.Clasp, unstructured.BlockSparse,
-    attention.FlashAttention, attention.BlockAttention,
+    condensed.Condensed, attention.FlashAttention, attention.BlockAttention,
 )  # fmt: skip
 
 # How tensor cores get their operands, by major compute capability: warps of 64 x 64 load fragments (Volta to Ada, and
