@@ -31,6 +31,7 @@ from simsparse.plan import (
 )
 from simsparse.sites import Fusions, Site, Ways, cover, problems
 from simsparse.sparsity import Dense, PatternKind
+from simsparse.specs import Spec
 from simsparse.workload import Workload
 
 BEST = "best"
@@ -104,6 +105,7 @@ class KernelMachine(ABC):
     """A machine made of kernels; see the module."""
 
     name: str
+    spec: Spec
     kernels: Sequence[Kernel]
     fusions: Fusions = Fusions()
 

@@ -27,11 +27,12 @@ class Site:
 
 @dataclass(frozen=True)
 class Fusions:
-    """What a machine's kernels can fuse: epilogue streams of some kinds, the ops of an attention."""
+    """What a machine's kernels can fuse: streams of some `kinds` into contractions of some, the ops of an attention."""
 
     epilogue: bool = False
     attention: bool = False
     kinds: frozenset[StreamKind] = frozenset(StreamKind)
+    contractions: frozenset[ContractionKind] = frozenset(ContractionKind)
 
 
 # The ops that read a tensor, by its name.
@@ -57,7 +58,7 @@ def cover(workload: Workload, fusions: Fusions) -> list[Ways]:
             apart = tuple(Site((op,), problem_of(op, training=training)) for op in ops)
             stretches.append(((Site(ops, problem),), apart))
         else:
-            taken = _chain(workload.ops, index, fusions.kinds) if fusions.epilogue else 1
+            taken = _chain(workload.ops, index, fusions) if fusions.epilogue else 1
             stretches.append(((_fused(workload.ops[index : index + taken], readers, training),),))
         index += taken
     return stretches
@@ -89,15 +90,17 @@ def _attention(ops: Sequence[Op], index: int, training: bool) -> tuple[tuple[Op,
     return None
 
 
-def _chain(ops: Sequence[Op], index: int, kinds: frozenset[StreamKind]) -> int:
+def _chain(ops: Sequence[Op], index: int, fusions: Fusions) -> int:
     """How many ops from `index` on are one kernel: the op and the epilogue streams of some kinds on its output."""
     head = ops[index]
     if not isinstance(head, (Contraction, Stream)) or not head.outputs:
         return 1
+    if isinstance(head, Contraction) and head.kind not in fusions.contractions:
+        return 1
     made, end = {t.name for t in head.outputs}, index + 1
     while end < len(ops):
         op = ops[end]
-        if not (isinstance(op, Stream) and op.epilogue and op.kind in kinds and op.layers == head.layers):
+        if not (isinstance(op, Stream) and op.epilogue and op.kind in fusions.kinds and op.layers == head.layers):
             break
         if not any(t.name in made for t in op.reads):
             break

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 # Constants that timings of kernels can set, and endings of those that are fractions.
 FREE = (
-    "dram_fraction", "onednn_efficiency", "xnnpack_efficiency", "mlas_efficiency", "blas_efficiency", "block_share",
-    "sparse_share", "element_efficiency", "exposed", "dram_exposed", "call_cycles", "mlas_call_cycles",
-    "scipy_call_cycles", "numba_call_cycles", "framework_cycles", "pack_cycles", "index_cycles",
-    "generated_index_cycles", "generated_share", "generated_int8_share", "reorder_cycles", "csr_index_cycles",
-    "row_index_cycles", "csr_row_cycles", "axpy_cycles", "row_axpy_cycles", "nonzero_cycles", "bsr_cycles",
-    "bsr_token_cycles", "expand_cycles",
+    "dram_fraction", "onednn_efficiency", "xnnpack_efficiency", "mlas_efficiency", "blas_efficiency",
+    "block_share", "sparse_share", "element_efficiency", "exposed", "dram_exposed", "call_cycles",
+    "mlas_call_cycles", "scipy_call_cycles", "numba_call_cycles", "framework_cycles", "barrier_cycles",
+    "requantize_cycles", "pack_cycles", "index_cycles", "generated_index_cycles", "generated_share",
+    "generated_int8_share", "reorder_cycles", "csr_index_cycles", "row_index_cycles", "csr_row_cycles",
+    "axpy_cycles", "row_axpy_cycles", "nonzero_cycles", "bsr_cycles", "bsr_token_cycles", "expand_cycles",
 )  # fmt: skip
 FRACTIONS = ("_fraction", "_efficiency", "_share", "exposed")
 

@@ -93,7 +93,12 @@ class Chip:
     def overhead_cycles(self) -> float:
         """Of a call: the barrier of a bare kernel, and within a model what the framework adds to an op."""
         c = self.constants
-        return c.call_cycles.value + (c.framework_cycles.value if self.in_framework else 0.0)
+        return c.call_cycles.value + (self.op_cycles if self.in_framework else 0.0)
+
+    @property
+    def op_cycles(self) -> float:
+        """What a framework adds to an op: its own work, and a barrier of all threads."""
+        return self.constants.framework_cycles.value + self.threads * self.constants.barrier_cycles.value
 
 
 def chip_of(spec: CpuSpec, constants: Constants) -> Chip:

@@ -54,6 +54,12 @@ class Constants(BaseModel):
     dram_exposed: Constant = Field(description="The same of memory against cores and caches.")
     call_cycles: Constant = Field(description="Start and barrier of a bare kernel, in core cycles.")
     framework_cycles: Constant = Field(description="What a framework adds to each op of a model, in core cycles.")
+    barrier_cycles: Constant = Field(
+        description="What each thread adds to that: all are woken for an op and waited for."
+    )
+    requantize_cycles: Constant = Field(
+        description="Per activation an int8 op of a model reads or writes: to quantise it and put it in layout."
+    )
     index_cycles: Constant = Field(description="Per nonzero block and tile of tokens: pointer arithmetic of an SpMM.")
     generated_index_cycles: Constant = Field(
         description="Per nonzero and tile of tokens, where code is generated for the mask (DeepSparse)."

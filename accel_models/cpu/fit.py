@@ -1,8 +1,8 @@
 """Fit the CPU constants to published measurements: `python -m accel_models.cpu.fit [FOLDER]`.
 
 Reads `cpu.csv` of the evidence, lowers every encoder and network once, and then searches a few constants that make the
-predicted latencies nearest to the measured ones (mean absolute logarithm of the ratio, Nelder and Mead's simplex from
-the shipped values; deterministic). What was fitted is written back to `constants/kernels.toml`.
+predicted latencies nearest to the measured ones (least squares of the logarithm of the ratio, rows that are far off
+counting less; deterministic). What was fitted is written back to `constants/kernels.toml`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ STAGES = (
         "XNNPACK dense MobileNets on Snapdragon 821, 835, 670",
     ),
     Stage(
-        "ITREX neural engine", "latency_ms", ("block_share", "element_efficiency", "framework_cycles", "exposed"),
+        "ITREX neural engine", "latency_ms",
+        ("block_share", "element_efficiency", "requantize_cycles", "framework_cycles", "barrier_cycles"),
         "ITREX encoders, int8 with 4x1 blocks, on c6i.12xlarge",
     ),
     Stage(
@@ -81,7 +82,8 @@ STAGES = (
         "DeepSparse int8, ResNet-50 and BERT on c6i.2xlarge", machine="c6i-2xlarge",
     ),
 )  # fmt: skip
-STEP = 0.5  # of the first simplex, in logarithms or logits
+OUTLIER = 0.005  # log ratio from which on a row counts by its distance and no longer by the square
+STEP = 1e-3  # relative, of a logarithm or logit, for slopes
 
 
 @dataclass(frozen=True)
@@ -138,22 +140,19 @@ def prediction(targets: Sequence[Target]) -> Callable[[Constants], Floats]:
 
 def fit_stage(stage: Stage, targets: Sequence[Target], base: Constants) -> Constants:
     """Constants with those of a stage fitted on its targets."""
-    from scipy.optimize import minimize
+    from scipy.optimize import least_squares
 
     predict = prediction(targets)
     log_measured = np.log([target.measured_s for target in targets])
 
-    def loss(x: Floats) -> float:
+    def log_ratio(x: Floats) -> Floats:
         values = [_value(name, float(v)) for name, v in zip(stage.names, x, strict=True)]
-        return float(np.abs(np.log(predict(changed(base, stage.names, values))) - log_measured).mean())
+        ratio: Floats = np.log(predict(changed(base, stage.names, values))) - log_measured
+        return ratio
 
     start = np.array([_free(name, getattr(base, name).value) for name in stage.names])
-    simplex = start + STEP * np.vstack([np.zeros(len(start)), np.eye(len(start))])
-    found = minimize(
-        loss,
-        start,
-        method="Nelder-Mead",
-        options={"xatol": 1e-3, "fatol": 1e-5, "maxiter": 400, "initial_simplex": simplex},
+    found = least_squares(
+        log_ratio, start, loss="soft_l1", f_scale=OUTLIER, diff_step=np.full(len(start), STEP), xtol=1e-4, ftol=1e-6
     )
     values = [float(f"{_value(name, float(v)):.4g}") for name, v in zip(stage.names, found.x, strict=True)]
     fitted = changed(base, stage.names, values)

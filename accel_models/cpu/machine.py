@@ -11,9 +11,11 @@ from accel_models.cpu.chip import chip_of, energy_parameters
 from accel_models.cpu.columns import ENERGY_NAMES, LEVEL_NAMES, TERM_NAMES, MapColumn
 from accel_models.cpu.constants import Constants, constants
 from accel_models.cpu.kernels import kernels_of
+from accel_models.cpu.kernels.dense import MlasGemm
 from accel_models.cpu.spec import CpuSpec
 from simsparse.energy import energy_table
 from simsparse.machine import BEST, KernelMachine
+from simsparse.ops import ContractionKind
 from simsparse.plan import (
     COMPUTE_TYPES,
     Fact,
@@ -30,6 +32,10 @@ from simsparse.sites import Fusions
 from simsparse.workload import Workload
 
 C = ProblemColumn
+FUSED = Fusions(epilogue=True, attention=True)
+# ONNX Runtime fuses what follows a convolution into it; after a product bias, activation and residual are passes of
+# their own over memory, and so is softmax between the products of an attention.
+FUSED_BY = {MlasGemm.name: Fusions(epilogue=True, contractions=frozenset({ContractionKind.CONV}))}
 
 
 class CpuMachine(KernelMachine):
@@ -42,7 +48,8 @@ class CpuMachine(KernelMachine):
         By default those that ship, but for what the spec says was measured.
     """
 
-    fusions = Fusions(epilogue=True, attention=True)
+    spec: CpuSpec
+    fusions = FUSED
 
     def __init__(self, spec: CpuSpec, fitted: Constants | None = None) -> None:
         self.spec = spec
@@ -50,7 +57,7 @@ class CpuMachine(KernelMachine):
         self.name = spec.name
         self.chip = chip_of(spec, self.constants)
         self.kernels = kernels_of(self.chip)
-        self._of_model: dict[bool, CpuMachine] = {}
+        self._of_model: dict[tuple[bool, Fusions], CpuMachine] = {}
 
     @property
     def memory_bytes(self) -> float:
@@ -94,13 +101,17 @@ class CpuMachine(KernelMachine):
         return float(2 * best * self.chip.clock_hz * self.chip.threads)
 
     def lower(self, workload: Workload, *, kernel: str = BEST) -> Plan:
-        """As `KernelMachine.lower`, in a framework; weights that all fit the shared cache stay there between runs."""
+        """As `KernelMachine.lower`, in a framework; weights that all fit the shared cache stay there between runs.
+
+        A kernel of one framework comes with what that framework fuses.
+        """
+        fusions = FUSED_BY.get(kernel, FUSED)
         if not self.chip.in_framework:
-            return self.of_model(weights_resident=False).lower(workload, kernel=kernel)
+            return self.of_model(weights_resident=False, fusions=fusions).lower(workload, kernel=kernel)
         plan = super().lower(workload, kernel=kernel)
         if self.chip.weights_resident or not self.keeps_weights(plan):
             return plan
-        return self.of_model(weights_resident=True).lower(workload, kernel=kernel)
+        return self.of_model(weights_resident=True, fusions=fusions).lower(workload, kernel=kernel)
 
     def keeps_weights(self, plan: Plan) -> bool:
         """Whether all weights of a plan fit half of the shared cache."""
@@ -111,14 +122,15 @@ class CpuMachine(KernelMachine):
         """See `KernelMachine.mapper_of`: a framework runs the calls of a model."""
         return self.of_model(weights_resident=self.keeps_weights(plan)) if plan.calls else self
 
-    def of_model(self, *, weights_resident: bool) -> CpuMachine:
+    def of_model(self, *, weights_resident: bool, fusions: Fusions = FUSED) -> CpuMachine:
         """This machine as it runs whole models, with the weights in its shared cache or in memory."""
-        if weights_resident not in self._of_model:
+        if (weights_resident, fusions) not in self._of_model:
             other = CpuMachine(self.spec, self.constants)
             other.chip = replace(self.chip, in_framework=True, weights_resident=weights_resident, looped=False)
             other.kernels = kernels_of(other.chip)
-            self._of_model[weights_resident] = other
-        return self._of_model[weights_resident]
+            other.fusions = fusions
+            self._of_model[weights_resident, fusions] = other
+        return self._of_model[weights_resident, fusions]
 
     @cached_property
     def parameters(self) -> Floats:

@@ -29,6 +29,7 @@ class SatMachine(KernelMachine):
         If it does not fit the device, or its buffers hold no tile.
     """
 
+    spec: SatSpec
     fusions = Fusions(epilogue=True)
 
     def __init__(self, spec: SatSpec) -> None:

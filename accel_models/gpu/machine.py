@@ -77,6 +77,8 @@ class GpuMachine(KernelMachine):
         Intervals of these constants; without, predictions have none.
     """
 
+    spec: GpuSpec
+
     def __init__(self, spec: GpuSpec, fitted: Constants | None = None, known: Intervals | None = None) -> None:
         self.spec = spec
         self._known = known if fitted is not None else intervals()

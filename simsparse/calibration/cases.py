@@ -33,7 +33,9 @@ from simsparse.registry import load_machine, load_spec, readers
 from simsparse.validate import read_row
 
 FAR_OFF = 1000.0  # times: so far from the prediction, a value is in another unit
-FASTER_THAN_PEAK = 1.5  # times: more than the clock explains
+FASTER_THAN_PEAK = 1.5  # times: more than the clock explains, so that the row is left out
+ABSURD = 10.0  # times the peak: no noise, so that the table is refused
+MOST_TOO_FAST = 0.1  # of the rows: with more it is refused too, as that of another machine
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Cases:
     others : int
         Rows of other machines.
     left_out : tuple of (reason, count)
-        Rows of this machine that cannot be priced.
+        Rows of this machine that cannot be priced, or are faster than it can be.
     """
 
     cases: tuple[Case, ...]
@@ -87,36 +89,68 @@ def cases_of(rows: Sequence[Measurement], on: str) -> Cases:
     InputError
         If none is, a metric is unknown, or a value cannot be one of such a run.
     """
-    known = list(readers())
-    spec = load_spec(on)
-
-    def is_own(row: Measurement) -> bool:
-        if row.device in (on, spec.name, *spec.aliases):
-            return True
-        reading = read_row(row, known)
-        return not isinstance(reading, Unreadable) and reading.machine in (on, spec.name)
-
-    scored = [row for row in rows if row.scored]
-    own = [replace(row, device=on) for row in scored if is_own(row)]
-    if not own:
-        devices = ", ".join(sorted({row.device for row in rows})[:3]) or "none"
-        raise InputError.expected("device of the measurements", devices, f"rows of {on}, the machine to be fitted")
-    for row in own:
-        if row.metric not in METRICS:
-            raise InputError.expected(f"metric of row {row.id}", row.metric, f"one of {', '.join(METRICS)}")
-    readings = [read_row(row, known) for row in own]
+    own = _own_rows(rows, on)
     lowering = _Lowering()
     found: list[Case] = []
     reasons: Counter[str] = Counter()
-    for row, reading, answer in zip(own, readings, predict(own, readings), strict=True):
+    answers = predict([row for row, _ in own], [reading for _, reading in own])
+    for (row, reading), answer in zip(own, answers, strict=True):
         if isinstance(answer, Unreadable) or isinstance(reading, (Unreadable, AttentionReading)):
             reasons[answer.reason if isinstance(answer, Unreadable) else "attention alone is not fitted"] += 1
-            continue
-        found.append(lowering.case(row, reading, answer))
-    if not found:
+        else:
+            found.append(lowering.case(row, reading, answer))
+    possible, too_fast = _possible(found)
+    if too_fast:
+        reasons[f"over {FASTER_THAN_PEAK:g} times the peak of {on}: {', '.join(too_fast)}"] = len(too_fast)
+    if not possible:
         reason, _ = reasons.most_common(1)[0]
-        raise UnsupportedError(f"none of the {len(own)} rows of {on} can be priced: {reason}")
-    return Cases(tuple(found), len(scored) - len(own), tuple(reasons.most_common()))
+        raise UnsupportedError(f"none of the {len(own)} rows of {on} can be fitted to: {reason}")
+    return Cases(possible, sum(row.scored for row in rows) - len(own), tuple(reasons.most_common()))
+
+
+def _possible(cases: Sequence[Case]) -> tuple[tuple[Case, ...], list[str]]:
+    """Cases that the machine can be as fast as, and ids of the rows it cannot.
+
+    Raises
+    ------
+    InputError
+        If these are many, or one is absurd: then the table is wrong, or of another machine.
+    """
+    beyond = [_beyond_peak(case) for case in cases]
+    too_fast = [case for case, times in zip(cases, beyond, strict=True) if times > FASTER_THAN_PEAK]
+    many = len(too_fast) > max(1.0, MOST_TOO_FAST * len(cases))
+    for case, times in zip(cases, beyond, strict=True):
+        if times > ABSURD or (many and times > FASTER_THAN_PEAK):
+            others = f", as are {len(too_fast) - 1} other rows" if many else ""
+            allowed = f"no faster than peak arithmetic and memory allow ({_at_peak(case):.3g}){others}"
+            raise InputError.expected(f"value of row {case.row.id}", case.measured, allowed)
+    possible = tuple(case for case, times in zip(cases, beyond, strict=True) if times <= FASTER_THAN_PEAK)
+    return possible, [case.row.id for case in too_fast]
+
+
+def _own_rows(rows: Sequence[Measurement], on: str) -> list[tuple[Measurement, AnyReading | Unreadable]]:
+    """Rows of machine `on` with their readings."""
+    known = list(readers())
+    spec = load_spec(on)
+
+    def reading(row: Measurement) -> AnyReading | Unreadable | None:
+        named = replace(row, device=on)
+        if row.device in (on, spec.name, *spec.aliases):
+            return read_row(named, known)
+        found = read_row(row, known)
+        if isinstance(found, Unreadable) or found.machine not in (on, spec.name):
+            return None
+        return found if found.machine == on else read_row(named, known)
+
+    read = ((row, reading(row)) for row in rows if row.scored)
+    own = [(replace(row, device=on), found) for row, found in read if found is not None]
+    if not own:
+        devices = ", ".join(sorted({row.device for row in rows})[:3]) or "none"
+        raise InputError.expected("device of the measurements", devices, f"rows of {on}, the machine to be fitted")
+    for row, _ in own:
+        if row.metric not in METRICS:
+            raise InputError.expected(f"metric of row {row.id}", row.metric, f"one of {', '.join(METRICS)}")
+    return own
 
 
 class _Lowering:
@@ -128,7 +162,7 @@ class _Lowering:
     def case(self, row: Measurement, reading: AnyReading, outcome: Outcome) -> Case:
         over = row.metric.startswith("speedup")
         case = Case(row, outcome, self._run(row, reading), self._run(row, _dense(reading)) if over else None)
-        _check_value(case)
+        _check_unit(case)
         return case
 
     def _run(self, row: Measurement, reading: AnyReading) -> Run:
@@ -195,21 +229,29 @@ def _joined(runs: Sequence[Run]) -> Run:
     return Run(runs[0].machine, plan, np.concatenate([run.counts for run in runs]))
 
 
-def _check_value(case: Case) -> None:
-    """Refuse what no such run can take: a figure in another unit, or faster than the machine's peak."""
+def _check_unit(case: Case) -> None:
+    """Refuse a figure in another unit."""
     row = case.row
     now = case.predicted(case.outcome.latency_s, case.outcome.dense_latency_s)
     if not 1 / FAR_OFF < case.measured / now < FAR_OFF:
         wanted = f"something like {now:.3g} for this run: is the unit {row.metric}?"
         raise InputError.expected(f"value of row {row.id}", case.measured, wanted)
+
+
+def _beyond_peak(case: Case) -> float:
+    """How many times faster than peak arithmetic and memory allow a row is; 0 where its metric is no time or rate."""
     if case.dense is not None:
-        return
-    prices = case.run.machine.price(case.run.plan)
-    least_s = float(case.run.counts @ prices.roofline_s) / FASTER_THAN_PEAK
-    limit = case.predicted(least_s, None)
-    slower, faster = case.predicted(2 * least_s, None), limit
-    beyond = case.measured < limit if slower > faster else case.measured > limit
-    if beyond and slower != faster:
-        raise InputError.expected(
-            f"value of row {row.id}", case.measured, f"no faster than peak arithmetic and memory allow ({limit:.3g})"
-        )
+        return 0.0
+    at_peak, slower = _at_peak(case), case.predicted(2 * _least_s(case), None)
+    if at_peak == slower:
+        return 0.0
+    return at_peak / case.measured if slower > at_peak else case.measured / at_peak
+
+
+def _least_s(case: Case) -> float:
+    return float(case.run.counts @ case.run.machine.price(case.run.plan).roofline_s)
+
+
+def _at_peak(case: Case) -> float:
+    """In the row's metric."""
+    return case.predicted(_least_s(case), None)

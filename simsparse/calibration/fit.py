@@ -176,9 +176,7 @@ class _Problem:
         values = {t.field: t.of(float(x)) for t, x in zip(tunables, free, strict=True)}
 
         def changed(machine: KernelMachine) -> KernelMachine:
-            spec = getattr(machine, "spec", None)  # with the threads and instances of the rows
-            assert isinstance(spec, Spec)
-            built = self.family.build(spec.with_figures(values))
+            built = self.family.build(machine.spec.with_figures(values))  # with the threads and instances of the rows
             assert isinstance(built, KernelMachine)
             return built
 

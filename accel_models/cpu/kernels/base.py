@@ -7,7 +7,7 @@ import numpy as np
 from accel_models.cpu.chip import Chip
 from accel_models.cpu.columns import MapColumn, mapping
 from accel_models.cpu.kernels.microkernel import Work, result_work
-from accel_models.cpu.kernels.rows import GemmRows
+from accel_models.cpu.kernels.rows import GemmRows, requantize_cycles
 from accel_models.cpu.kernels.traffic import traffic
 from simsparse.machine import Kernel
 from simsparse.occupancy import expected_maximum
@@ -62,19 +62,20 @@ def gemm_mapping(
     """
     moved = traffic(rows, chip, a_bytes, m_units=m_units, n_units=n_units, reread=reread)
     issued = core + result_work(chip, rows.batch * rows.m * rows.n, rows.epilogue_flops)
+    converted = index_cycles + requantize_cycles(rows, chip)
     best = np.maximum(chip.rates, chip.matrix_rates)[kind]
     return mapping(len(rows), chip, {
         MapColumn.MACS: macs,
         MapColumn.TYPE: kind,
         MapColumn.CORE_CYCLES: issued.cycles / efficiency,
-        MapColumn.INDEX_CYCLES: index_cycles,
+        MapColumn.INDEX_CYCLES: converted,
         MapColumn.L2_BYTES: np.maximum(l1_fills, moved.l3),
         MapColumn.L3_BYTES: np.maximum(moved.l3, moved.dram) if chip.has_l3 else 0.0,
         MapColumn.DRAM_BYTES: moved.dram,
         MapColumn.UNITS: rows.batch * m_units * n_units,
         MapColumn.UNEVEN: uneven,
         MapColumn.WEIGHT_BYTES: np.where(rows.weight, a_bytes, 0.0),
-        MapColumn.INSTRUCTIONS: issued.instructions + index_cycles * chip.fma_ports,
+        MapColumn.INSTRUCTIONS: issued.instructions + converted * chip.fma_ports,
         MapColumn.ROOF_CYCLES: roof_macs / best,
         MapColumn.ROOF_BYTES: moved.cold,
     })  # fmt: skip

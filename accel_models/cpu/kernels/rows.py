@@ -26,6 +26,8 @@ class GemmRows:
         A is stored as that type, so that no value is converted.
     b_bytes, c_bytes : float
         Of distinct activations read and results written, over the batch, with those of a fused epilogue.
+    activations : float
+        Distinct values of B and of C, over the batch.
     epilogue_flops : float
         Elementwise operations of the epilogue.
     pattern : (n, columns) ndarray
@@ -41,6 +43,7 @@ class GemmRows:
     b_bits: Floats
     b_bytes: Floats
     c_bytes: Floats
+    activations: Floats
     epilogue_flops: Floats
     weight: Bools
     pattern: Floats
@@ -72,6 +75,7 @@ def gemm_rows(problem: Floats, chip: Chip) -> GemmRows:
         b_bits=b_bits,
         b_bytes=batch * n * k * b_bits / 8 / reuse + problem[:, C.READ_BYTES],
         c_bytes=np.maximum(c_bytes + problem[:, C.WRITE_BYTES], 0.0),
+        activations=batch * n * (k / reuse + m),
         epilogue_flops=problem[:, C.STREAM_FLOPS],
         weight=problem[:, C.A_IS_WEIGHT] > 0,
         pattern=problem[:, C.PATTERN :],
@@ -93,6 +97,13 @@ def convert_cycles(rows: GemmRows, chip: Chip, kind: Ints | None = None) -> Floa
     widen16 = np.where((bits == 16) & (wanted > 16), c.widen16_instructions.value, 0.0)
     cycles: Floats = (unpack + widen8 + widen16) * wanted / 32 / chip.fma_ports
     return cycles
+
+
+def requantize_cycles(rows: GemmRows, chip: Chip) -> Floats:
+    """Cycles in which a framework quantises the activations of int8 ops and changes their layout, (n,)."""
+    quantized = (rows.kind == INT8) & (rows.b_bits == 8)
+    each = chip.constants.requantize_cycles.value if chip.in_framework else 0.0
+    return np.where(quantized, rows.activations * each, 0.0)
 
 
 def is_float(rows: GemmRows) -> Bools:

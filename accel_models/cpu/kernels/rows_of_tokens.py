@@ -63,8 +63,7 @@ class _PlainSpmm(CpuKernel):
         if chip.has_l3:
             mapped[:, MapColumn.L3_BYTES] = np.maximum(mapped[:, MapColumn.L3_BYTES], fetched + a_bytes + rows.c_bytes)
             mapped[:, MapColumn.L2_BYTES] = np.maximum(mapped[:, MapColumn.L2_BYTES], mapped[:, MapColumn.L3_BYTES])
-        framework = chip.constants.framework_cycles.value if chip.in_framework else 0.0
-        mapped[:, MapColumn.OVERHEAD_CYCLES] = self.call_cycles + framework
+        mapped[:, MapColumn.OVERHEAD_CYCLES] = self.call_cycles + (chip.op_cycles if chip.in_framework else 0.0)
         return mapped
 
 
