@@ -59,6 +59,7 @@ def gemm_problems(
     accumulate_bits: int = 32,
     batch: ArrayLike = 1,
     density: ArrayLike | None = None,
+    other_density: ArrayLike = 1.0,
 ) -> Floats:
     """Problem rows of products `C[M,N] = A[M,K] · B[K,N]`.
 
@@ -71,6 +72,9 @@ def gemm_problems(
         A product whose B is sparse is priced as its transpose, `Cᵀ = Bᵀ · Aᵀ`.
     density : array_like, optional
         Densities that replace the pattern's, one a row (for sweeps over sparsity).
+
+    other_density : array_like
+        Fraction of the operand without the pattern that is nonzero, for machines that skip zeros of both.
 
     Returns
     -------
@@ -110,6 +114,10 @@ def gemm_problems(
         if not bool(np.all((kept >= 0) & (kept <= 1))):
             raise InputError.expected("density", density, "fractions from 0 to 1")
         rows[:, C.PATTERN + 1] = kept
+    other = np.broadcast_to(np.asarray(other_density, dtype=np.float64), m.shape)
+    if not bool(np.all((other >= 0) & (other <= 1))):
+        raise InputError.expected("other_density", other_density, "fractions from 0 to 1")
+    rows[:, C.B_DENSITY] = other
     return rows
 
 

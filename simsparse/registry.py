@@ -70,8 +70,13 @@ class Family:
         return {path.stem: path for path in sorted(self.folder.glob("*.toml"))}
 
     def spec(self, path: Path) -> Spec:
-        """Read and check one spec."""
-        return checked(self.model, read_toml(path), where=f"machine file {path.name!r}")
+        """Read and check one spec, or an overlay on a shipped machine of the family."""
+        data = read_toml(path)
+        if "base" in data:
+            from simsparse.calibration.overlay import overlaid
+
+            return overlaid(data, f"overlay {path.name!r}", lambda base: self.spec(self.files[base]))
+        return checked(self.model, data, where=f"machine file {path.name!r}")
 
 
 class _Registry:

@@ -253,6 +253,7 @@ def estimate_gemm(
     accumulate_bits: int = 32,
     batch: ArrayLike = 1,
     density: ArrayLike | None = None,
+    other_density: ArrayLike = 1.0,
     kernel: str = "best",
 ) -> GemmEstimate:
     """Price products `C[M,N] = A[M,K] · B[K,N]`, one or a million, in one call.
@@ -260,7 +261,7 @@ def estimate_gemm(
     Parameters
     ----------
     m, n, k, batch : array_like of int, broadcast to (n,)
-    pattern, sparse_operand, density : as in `simsparse.problems.gemm_problems`
+    pattern, sparse_operand, density, other_density : as in `simsparse.problems.gemm_problems`
     dtype : str
         Type of both operands.
     weight_dtype : str, optional
@@ -278,13 +279,15 @@ def estimate_gemm(
         m, n, k,
         pattern=pattern, sparse_operand=sparse_operand, a_dtype=weight_dtype or dtype, b_dtype=dtype,
         accumulate_bits=accumulate_bits, batch=batch, density=density,
+        other_density=other_density,
     )  # fmt: skip
     return estimate_problems(target, rows, kernel=kernel)
 
 
 def estimate_problems(machine: Machine, problem: Floats, *, kernel: str = "best") -> GemmEstimate:
     """Price bare problem rows, beside the best kernels for the same rows without pattern."""
-    if kernel == "best" and bool(np.all(problem[:, ProblemColumn.PATTERN] == PatternKind.DENSE)):
+    bare = problem[:, ProblemColumn.PATTERN] == PatternKind.DENSE
+    if kernel == "best" and bool(np.all(bare & (problem[:, ProblemColumn.B_DENSITY] == 1.0))):
         plan = machine.lower_problems(problem, kernel=kernel)
         prices = machine.price(plan)
         return GemmEstimate(machine.name, machine.kernel_names, plan, prices, plan, prices)
@@ -294,5 +297,6 @@ def estimate_problems(machine: Machine, problem: Floats, *, kernel: str = "best"
 def without_pattern(problem: Floats) -> Floats:
     """The same problems, dense."""
     dense = problem.copy()
+    dense[:, ProblemColumn.B_DENSITY] = 1.0
     dense[:, ProblemColumn.PATTERN :] = DENSE.columns()
     return dense

@@ -16,7 +16,8 @@ from simsparse.energy import InstructionKind, energy_table
 from simsparse.errors import InputError, UnknownNameError
 from simsparse.specs import checked, read_toml
 
-MACHINES = sorted((Path(__file__).parents[1] / "accel_models" / "gpu" / "machines").glob("*.toml"))
+FOLDER = Path(__file__).parents[1] / "accel_models" / "gpu" / "machines"
+MACHINES = [path for path in sorted(FOLDER.glob("*.toml")) if "base" not in read_toml(path)]
 TABLE = energy_table()
 TYPES = sorted(TABLE.multiply_pj)
 NODES = st.floats(3, 90)

@@ -16,7 +16,9 @@ from simsparse.readings import GemmReading, Unreadable
 from simsparse.specs import checked, read_toml
 
 MACHINES = Path(__file__).parents[1] / "accel_models" / "gpu" / "machines"
-SPECS = {path.stem: checked(GpuSpec, read_toml(path), where=path.name) for path in sorted(MACHINES.glob("*.toml"))}
+# Overlays are cards that nobody makes; datasheets know nothing of them.
+CARDS = [path for path in sorted(MACHINES.glob("*.toml")) if "base" not in read_toml(path)]
+SPECS = {path.stem: checked(GpuSpec, read_toml(path), where=path.name) for path in CARDS}
 # Systems of devices.csv, by the machine that describes them.
 SYSTEMS = {
     "v100-sxm2": "V100 SXM2",

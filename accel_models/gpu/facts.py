@@ -105,7 +105,8 @@ def _mma(capability: float, type_name: str) -> tuple[float, str]:
 
 def _constants(machine: GpuMachine, plan: Plan, row: int) -> Iterator[Fact]:
     """Figures of the card, and what is fitted or assumed of card and kernel."""
-    spec, mapping, kernel = machine.spec, plan.mapping[row], machine.kernel_names[int(plan.kernel[row])]
+    spec, mapping = machine.spec, plan.mapping[row]
+    kernel = machine.family_of(machine.kernel_names[int(plan.kernel[row])])
     for name, figure, unit in (
         ("SMs", spec.sm_count, ""),
         ("clock of tensor cores", spec.tensor_clock_hz or spec.boost_clock_hz, "Hz"),

@@ -14,7 +14,7 @@ from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
 from accel_models.gpu.frameworks import FUSIONS, as_issued, waits
 from accel_models.gpu.intervals import REGIME_OF_TERM, Intervals, intervals
-from accel_models.gpu.kernels import attention, condensed, dense, stream, structured, unstructured
+from accel_models.gpu.kernels import attention, condensed, dense, hypothetical, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
 from accel_models.gpu.rates import Rates
@@ -91,7 +91,25 @@ class GpuMachine(KernelMachine):
         products: list[Kernel] = [kernel(self.rates, self._of(kernel.name)) for kernel in PRODUCTS]
         products += [stream.Elementwise(self._of("stream")), stream.Compress(self._of("compress-24"))]
         products.append(stream.Link(self.constants.of("link")))
+        products += self._hypothetical()
         self.kernels = tuple(products)
+
+    def _hypothetical(self) -> list[Kernel]:
+        """Kernels of features that the spec has and no card."""
+        made: list[Kernel] = []
+        for text, gain in self.spec.structured_rate.items():
+            n, m = (int(part) for part in text.split(":"))
+            like = self._of(hypothetical.OtherNm.stands_for)
+            made.append(hypothetical.OtherNm(self.rates, like, n, m, gain.value))
+        if self.spec.dual_side:
+            figures = {str(key): float(figure.value) for key, figure in self.spec.dual_side.items()}
+            made.append(hypothetical.DualSide(self.rates, self._of(hypothetical.DualSide.stands_for), figures))
+        return made
+
+    def family_of(self, kernel: str) -> str:
+        """The family whose constants a kernel has: its own, but for kernels of hardware that does not exist."""
+        found = self.kernels[self.kernel_index(kernel)]
+        return (found.stands_for if isinstance(found, ProductKernel) else "") or kernel
 
     def _of(self, kernel: str) -> FamilyConstants:
         return self.constants.on(kernel, self.reached)
@@ -208,7 +226,12 @@ class GpuMachine(KernelMachine):
         """Factors by kernel and regime."""
         if self._known is None:
             return None
-        return self._known.table(self.name, self.spec.compute_capability.value, self.kernel_names)
+        families = [self.family_of(name) for name in self.kernel_names]
+        own = self._known.table(self.name, self.spec.compute_capability.value, families)
+        # On hardware that does not exist, as on an architecture that the family was never seen on.
+        new = [family != name for family, name in zip(families, self.kernel_names, strict=True)]
+        own[new] = self._known.table("", "", families)[new]
+        return own
 
     @cached_property
     def fitted_rows(self) -> frozenset[str]:

@@ -16,6 +16,9 @@ Count = Annotated[int, Field(ge=1)]
 Capability = Annotated[str, Field(pattern=r"^(7|8|9|10|12)\.\d$")]
 # Keys of `mac_rate`; the bare type accumulates in fp32 (int32 for integers), `_acc16` in fp16.
 RateKey = Literal["fp32", "tf32", "bf16", "fp16", "fp16_acc16", "fp8", "fp8_acc16", "int8", "int4", "fp4"]
+# An N:M of weights, and a side of dual-side skipping.
+PatternKey = Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
+DualKey = Literal["a_group", "a_step", "b_group", "b_step"]
 DramKind = Literal["HBM2", "HBM2e", "HBM3", "HBM3e", "GDDR6", "GDDR6X", "GDDR7"]
 
 
@@ -42,6 +45,15 @@ class GpuSpec(Spec):
     sparse_rate: dict[RateKey, Figure[Positive]] = Field(
         default_factory=dict,
         description="Rate with a 2:4 operand over the dense rate, zeros counted; empty without sparse tensor cores.",
+    )
+    structured_rate: dict[PatternKey, Figure[Positive]] = Field(
+        default_factory=dict,
+        description="Hypothetical: rate with an N:M operand beside 2:4, over the dense rate, zeros counted.",
+    )
+    dual_side: dict[DualKey, Figure[Count]] = Field(
+        default_factory=dict,
+        description="Hypothetical: of groups of rows of A (columns of B) nonzeros are packed into steps of some; "
+        "a side without group and step is not skipped.",
     )
 
     memory_bytes: Figure[Positive] = Field(description="Capacity of device memory.")
@@ -86,6 +98,14 @@ class GpuSpec(Spec):
         alone = [key for key in self.sparse_rate if key not in self.mac_rate]
         if alone:
             raise ValueError(f"sparse_rate only for types of mac_rate, not {alone[0]}")
+        for side in ("a", "b"):
+            sizes = [self.dual_side[key].value for key in self.dual_side if key.startswith(side)]
+            if sizes and (len(sizes) != 2 or max(sizes) > 256 or max(sizes) % min(sizes)):
+                raise ValueError(f"dual_side.{side}_group at most 256, and a multiple of dual_side.{side}_step")
+        for text in self.structured_rate:
+            n, m = (int(part) for part in text.split(":"))
+            if n >= m:
+                raise ValueError(f"structured_rate for N of more than N, not {text}")
         if self.base_clock_hz and self.base_clock_hz.value > self.boost_clock_hz.value:
             raise ValueError("base_clock_hz at most boost_clock_hz")
         return self

@@ -26,8 +26,9 @@ class Overlay(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str = Field(min_length=1, description="Name or path (from the overlay's folder) of the machine.")
-    base_hash: str = Field(description="`Spec.digest` of the machine they were fitted on.")
+    base_hash: str = Field(default="", description="`Spec.digest` of the machine they were fitted on; empty if none.")
     name: str = Field(min_length=1, description="Of the machine that results.")
+    title: str = Field(default="", description="Of the machine that results; by default, that figures were fitted.")
     figures: dict[str, Figure[float]] = Field(min_length=1)
 
     def on(self, base: Spec, where: str) -> Spec:
@@ -38,18 +39,23 @@ class Overlay(BaseModel):
         InputError, UnknownNameError
             If it was made for another machine, or for another state of it.
         """
-        if base.digest() != self.base_hash:
+        if self.base_hash and base.digest() != self.base_hash:
             raise InputError.expected(
                 f"base_hash of {where}", self.base_hash, f"{base.digest()}, that of {self.base!r}: fit it again"
             )
         changed = base.with_figures(self.figures)
-        title = f"{base.title or base.name}, {len(self.figures)} figures fitted"
-        aliases = tuple(dict.fromkeys((base.name, *base.aliases)))
+        title = self.title or f"{base.title or base.name}, {len(self.figures)} figures fitted"
+        # A card with fitted figures is still known by its names; a machine that is only like one is not.
+        aliases = tuple(dict.fromkeys((base.name, *base.aliases))) if self.base_hash else ()
         return changed.model_copy(update={"name": self.name, "title": title, "aliases": aliases})
 
     def to_toml(self) -> str:
         """As it is written."""
-        head = [f"{key} = {_text(getattr(self, key))}" for key in ("base", "base_hash", "name")]
+        head = [
+            f"{key} = {_text(getattr(self, key))}"
+            for key in ("base", "base_hash", "name", "title")
+            if getattr(self, key)
+        ]
         figures = [f"{_text(field)} = {figure_toml(figure)}" for field, figure in self.figures.items()]
         return "\n".join([*head, "", "[figures]", *figures, ""])
 

@@ -48,6 +48,8 @@ class ProductKernel(Kernel):
     types: tuple[str, ...] | None = None
     # Whether it leaves out multiplications that `rate` does not know of.
     leaves_out = False
+    # The family whose constants it has, where it is a kernel of hardware that does not exist.
+    stands_for = ""
     # Compute capability it needs (asynchronous copies: 8.0).
     least_capability = 0.0
 
