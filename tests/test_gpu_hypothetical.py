@@ -75,7 +75,7 @@ def test_more_zeros_never_take_more_and_nothing_beats_its_roofline() -> None:
 
 
 def test_dstc_beside_its_published_curve(evidence: Path) -> None:
-    """Time over dense time at ten points (ISCA 2021, fig. 21): 14 % off in the median, 25 % at most; nothing is fitted."""
+    """Time over dense time at ten points (ISCA 2021, fig. 21): 14 % off in the median, 25 % at most; none fitted."""
     with (evidence / "published" / "asic.csv").open(newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["system"].startswith("DSTC dual-side")]
     assert len(rows) == 10
