@@ -250,6 +250,7 @@ class GeneratedSpmm(NonzeroSpmm):
 class GeneratedInt8(CpuKernel):
     """The same in int8 with dot products (VNNI): groups of four inputs that an output needs any of, multiplied whole.
 
+    A group moves whole, zeros too, under one index of 16 bits; footprints count nonzeros one by one (`format`).
     Masks that prune such groups together (the 4-block models of DeepSparse, `block1x4`) lose nothing by it.
     """
 
