@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -116,6 +117,17 @@ def test_report_is_text_and_json(capsys: pytest.CaptureFixture[str], monkeypatch
     assert json.loads(json.dumps(as_data(found())))["resources"]["needed"]["dsp"] == found().needed.dsp
     assert main(["report", "tpu"]) == 2
     assert capsys.readouterr().err == "simsparse: DESIGN is 'tpu', expected one of sat\n"
+
+
+def test_the_published_average_is_fitted_to_in_its_own_pattern_only() -> None:
+    """The paper's 1.75 is of 2:8; elements that take groups of 16 run 2:32 as 2:16, and the report says it."""
+    other = replace(found(), pattern="2:32", fitted=None)
+    lines = list(text(other))
+    assert not any("One constant fitted" in line for line in lines)
+    assert any(line.startswith("Published: 1.75 on average in 2:8") for line in lines)
+    assert lines[1] == "Elements take groups of 16 at most: 2:32 runs as the sparsest N:M it implies."
+    assert as_data(other)["fitted"] is None
+    assert "Elements take" not in "\n".join(text(found()))
 
 
 def test_a_machine_of_another_family_has_no_report(capsys: pytest.CaptureFixture[str]) -> None:

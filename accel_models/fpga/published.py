@@ -18,6 +18,7 @@ class Claims(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    pattern: str  # of `speedup`
     speedup: Figure[Positive]
     throughput_gain_min: Figure[Positive]
     throughput_gain_max: Figure[Positive]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from accel_models.fpga.design_space import largest_m
 from accel_models.fpga.published import Published, published
 from accel_models.fpga.resources import Resources, available, needed
 from accel_models.fpga.schemes import Scheme
@@ -29,8 +30,9 @@ class SatReport:
 
     machine: str
     pattern: str
+    largest_m: int
     speedups: tuple[TrainingSpeedup, ...]
-    fitted: Fit
+    fitted: Fit | None
     limits: tuple[Limit, ...]
     ablations: tuple[Ablation, ...]
     schemes: tuple[tuple[Scheme, tuple[TrainingSpeedup, ...]], ...]
@@ -56,11 +58,13 @@ def report(machine: str = "sat-vcu1525", pattern: str = "2:8") -> SatReport:
     target = accelerator(machine)
     rows = training_speedups(target, pattern)
     claims = published()
+    is_theirs = pattern == claims.sat.pattern
     return SatReport(
         machine=target.name,
         pattern=pattern,
+        largest_m=int(target.spec.nm_max_m.value),
         speedups=tuple(rows),
-        fitted=fit(machine, pattern, claims.sat.speedup.value),
+        fitted=fit(machine, pattern, claims.sat.speedup.value) if is_theirs else None,
         limits=tuple(limits(machine)),
         ablations=tuple(ablations(machine, pattern, rows)),
         schemes=tuple((scheme, tuple(found)) for scheme, found in schemes(machine, pattern).items()),
@@ -73,17 +77,13 @@ def report(machine: str = "sat-vcu1525", pattern: str = "2:8") -> SatReport:
 
 def text(found: SatReport) -> Iterator[str]:
     """The report as Markdown tables."""
-    claims = found.published.sat
     yield f"Training in {found.pattern} on {found.machine}; nothing fitted"
+    if largest_m(found.pattern) > found.largest_m:
+        yield f"Elements take groups of {found.largest_m} at most: {found.pattern} runs as the sparsest N:M it implies."
     yield ""
     yield from speedup_table(found.speedups)
     yield ""
-    yield f"Published: {claims.speedup.value:g} on average ({claims.speedup.source}); per network nothing is published."
-    yield ""
-    yield f"One constant fitted to {claims.speedup.value:g}: {found.fitted.field} {found.fitted.value:g}"
-    yield f"in place of {found.fitted.unfitted:g}, because {found.fitted.why}."
-    yield ""
-    yield from speedup_table(found.fitted.rows)
+    yield from _published(found)
     yield ""
     yield from limit_table(found.limits)
     yield ""
@@ -96,6 +96,20 @@ def text(found: SatReport) -> Iterator[str]:
     yield from sensitivity_table(found)
     yield ""
     yield from resource_table(found)
+
+
+def _published(found: SatReport) -> Iterator[str]:
+    """The published average, and the constant fitted to it where it is of the same pattern."""
+    claims, fitted = found.published.sat, found.fitted
+    figure = f"{claims.speedup.value:g} on average in {claims.pattern} ({claims.speedup.source})"
+    yield f"Published: {figure}; per network nothing is published."
+    if fitted is None:
+        return
+    yield ""
+    yield f"One constant fitted to {claims.speedup.value:g}: {fitted.field} {fitted.value:g}"
+    yield f"in place of {fitted.unfitted:g}, because {fitted.why}."
+    yield ""
+    yield from speedup_table(fitted.rows)
 
 
 def speedup_table(rows: Sequence[TrainingSpeedup]) -> Iterator[str]:
@@ -188,11 +202,7 @@ def as_data(found: SatReport) -> dict[str, object]:
         "average": found.average,
         "published": found.published.sat.model_dump(),
         "speedups": [_row(row) for row in found.speedups],
-        "fitted": {
-            "field": found.fitted.field, "unfitted": found.fitted.unfitted, "value": found.fitted.value,
-            "why": found.fitted.why, "average": average(found.fitted.rows),
-            "speedups": [_row(row) for row in found.fitted.rows],
-        },
+        "fitted": _fitted(found.fitted) if found.fitted is not None else None,
         "limits": [asdict(row) for row in found.limits],
         "ablations": [
             {
@@ -211,6 +221,13 @@ def as_data(found: SatReport) -> dict[str, object]:
         "rivals": [rival.model_dump() for rival in found.published.rival],
         "sensitivities": [asdict(row) for row in found.sensitivities],
         "resources": {"needed": asdict(found.needed), "available": asdict(found.available)},
+    }  # fmt: skip
+
+
+def _fitted(found: Fit) -> dict[str, object]:
+    return {
+        "field": found.field, "unfitted": found.unfitted, "value": found.value, "why": found.why,
+        "average": average(found.rows), "speedups": [_row(row) for row in found.rows],
     }  # fmt: skip
 
 
