@@ -53,7 +53,7 @@ def predict(rows: Sequence[Measurement], readings: Sequence[AnyReading | Unreada
                 products.extend(_Product(index, *each) for each in reading.products)
                 passes[index] = [_beside(_one(each)) for each in reading.streams]
             case GemmReading() if row.product is not None:
-                products.append(_Product(index, row.product, reading))
+                products.append(_Product(index, row.product, reading, row.batch or 1))
             case Reading():
                 if reading not in known:
                     known[reading] = _one(reading)
@@ -266,11 +266,12 @@ def _part(work: Workload, glob: str) -> Workload:
 
 @dataclass(frozen=True)
 class _Product:
-    """A product of a row: which row, its M, N and K, and how it is read."""
+    """A product of a row: which row, its M, N and K, how it is read, and how many of them run side by side."""
 
     index: int
     shape: tuple[int, int, int]
     reading: GemmReading
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -300,10 +301,10 @@ def _products(rows: Sequence[_Product]) -> list[Answer]:
     problems, dense = [], []
     kept: list[int] = []
     for reading, group in alike.items():
-        shapes = [rows[position].shape for position in group]
+        members = [rows[position] for position in group]
         try:
-            problems.append(_problems(shapes, reading, parse(reading.pattern), reading.weight_dtype or reading.dtype))
-            dense.append(_problems(shapes, reading, DENSE, reading.dtype))
+            problems.append(_problems(members, reading, parse(reading.pattern), reading.weight_dtype or reading.dtype))
+            dense.append(_problems(members, reading, DENSE, reading.dtype))
             kept.extend(group)
         except SimsparseError as error:
             answers |= dict.fromkeys(group, Unreadable(str(error)))
@@ -313,12 +314,12 @@ def _products(rows: Sequence[_Product]) -> list[Answer]:
     return [answers[position] for position in range(len(rows))]
 
 
-def _problems(shapes: Sequence[tuple[int, int, int]], reading: GemmReading, pattern: Pattern, weight: str) -> Floats:
+def _problems(rows: Sequence[_Product], reading: GemmReading, pattern: Pattern, weight: str) -> Floats:
     """Problems of rows with the same reading; the dense ones have the type of the activations throughout."""
-    m, n, k = np.array(shapes).T
+    m, n, k, batch = np.array([(*row.shape, row.batch) for row in rows]).T
     return gemm_problems(
         m, n, k, pattern=pattern, sparse_operand=reading.operand, a_dtype=weight, b_dtype=reading.dtype,
-        accumulate_bits=reading.accumulate_bits,
+        accumulate_bits=reading.accumulate_bits, batch=batch,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Profiles of torch and Nsight become rows that `validate` reads and prices."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_a_trace_of_torch(tmp_path, capsys):
     assert "median over 2 runs; 30.000 to 34.000" in rows[0].note
     priced = validate([out]).rows
     assert [row.predicted is not None for row in priced] == [True] * 5
+    # Eight products side by side take longer than one, which a table without the column says.
+    one = tmp_path / "one.csv"
+    one.write_text(out.read_text().replace("128,256,64,8,", "1024,2048,512,1,"))
+    eight = tmp_path / "eight.csv"
+    eight.write_text(one.read_text().replace("1024,2048,512,1,", "1024,2048,512,8,"))
+    assert validate([eight]).rows[2].predicted > 3 * validate([one]).rows[2].predicted
+    (tmp_path / "t.json.gz").write_bytes(gzip.compress(path.read_bytes()))
+    again = tmp_path / "again.csv"
+    assert main(["measurements", "import", str(tmp_path / "t.json.gz"), "--output", str(again)]) == 0
+    assert again.read_text() == out.read_text().replace("t.json", "t.json.gz")
 
 
 def test_a_trace_without_a_device_takes_the_operators_times(tmp_path, capsys):
@@ -86,6 +97,12 @@ NCU = """==PROF== Connected to process 1
 "1","1","ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn","0","8.0","Command line","gpu__time_duration.sum","usecond","30.5"
 "1","1","ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn","0","8.0","Command line","dram__bytes.sum","Mbyte","30.5"
 """
+NCU_RAW = """==PROF== Connected to process 1
+"ID","Kernel Name","Device","CC","gpu__time_duration.sum"
+"","","","","us"
+"0","ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn","0","8.0","29.5"
+"1","ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn","0","8.0","30.5"
+"""
 GPU_TRACE = """Start (ns),Duration (ns),Device,Name
 1,29000,A100,ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn
 2,31000,A100,ampere_fp16_s16816gemm_fp16_128x128_ldg8_tn
@@ -101,9 +118,10 @@ ampere*gemm*,4096,512,1024,fp16,dense,cuBLAS
     [
         (NSYS, [(29.5, 100, "dense"), (19.8, 100, "2:4")]),
         (NCU, [(30.0, 2, "dense")]),
+        (NCU_RAW, [(30.0, 2, "dense")]),
         (GPU_TRACE, [(30.0, 2, "dense")]),
     ],
-    ids=["nsys summary", "ncu", "nsys trace"],
+    ids=["nsys summary", "ncu", "ncu raw", "nsys trace"],
 )
 def test_tables_of_nsight(tmp_path, capsys, content, expected):
     (tmp_path / "k.csv").write_text(content)
@@ -121,6 +139,7 @@ def test_tables_of_nsight(tmp_path, capsys, content, expected):
     ("name", "content", "options", "message"),
     [
         ("t.json", "{", [], "expected JSON as torch.profiler writes it"),
+        ("t.json.gz", "{}", [], "no whole gzip file"),
         ("t.json", '{"traceEvents": []}', [], "expected a Chrome trace with traceEvents"),
         ("t.json", '{"traceEvents": 5}', [], "expected a Chrome trace with traceEvents"),
         ("t.json", '{"traceEvents": [{}], "deviceProperties": [7]}', [], "expected --device"),

@@ -171,19 +171,19 @@ class _Lowering:
                 products = [self._product(shape, each) for shape, each in reading.products]
                 return _joined([*products, *(self._pass(each) for each in reading.streams)])
             case GemmReading() if row.product is not None:
-                return self._product(row.product, reading)
+                return self._product(row.product, reading, row.batch or 1)
             case StreamReading():
                 return self._pass(reading)
             case ModelReading():
                 return self._model(reading)
         raise UnsupportedError(f"row {row.id} is no product, no pass and no model")
 
-    def _product(self, shape: tuple[int, int, int], reading: GemmReading) -> Run:
+    def _product(self, shape: tuple[int, int, int], reading: GemmReading, batch: int = 1) -> Run:
         machine = self._machine(reading.machine, reading.changes)
         problem = gemm_problems(
             *shape, pattern=reading.pattern, sparse_operand=reading.operand,
             a_dtype=reading.weight_dtype or reading.dtype, b_dtype=reading.dtype,
-            accumulate_bits=reading.accumulate_bits,
+            accumulate_bits=reading.accumulate_bits, batch=batch,
         )  # fmt: skip
         return Run(machine, machine.lower_problems(problem, kernel=reading.kernel), np.ones(1))
 

@@ -25,7 +25,9 @@ def measurements() -> None:
 
 
 def import_(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Trace of torch.profiler (.json), or Nsight CSV.")],
+    profile: Annotated[
+        str, typer.Argument(metavar="PROFILE", help="Trace of torch.profiler (.json, .json.gz), or Nsight CSV.")
+    ],
     device: Annotated[str, typer.Option(metavar="NAME", help="Card; default: as the trace names it.")] = "",
     shapes: Annotated[
         str | None,
@@ -46,7 +48,7 @@ def import_(
 
     path = Path(profile)
     unknown: list[str] = []
-    if path.suffix.lower() == ".json":
+    if path.name.lower().endswith((".json", ".json.gz")):
         timed = read_torch_trace(path, device)
     elif shapes is None:
         raise InputError("tables of Nsight know no shapes, expected --shapes with a table of them")

@@ -24,6 +24,7 @@ _UNITS = {
     "msecond": 1e-3,
     "second": 1.0,
 }
+_DURATION = "gpu__time_duration.sum"
 _NEEDED = ("kernel", "M", "N", "K")
 _OPTIONAL = {"batch": "1", "dtype": "fp16", "pattern": "dense", "sparse_operand": "", "system": "cuBLAS"}
 
@@ -110,6 +111,8 @@ def _kernels(path: Path) -> dict[str, _Runs]:
     header = set(rows[0][1])
     if "Metric Name" in header:
         return _of_ncu(rows, path)
+    if _DURATION in header:
+        return _of_raw_ncu(rows, path)
     for middle, total in (("Med", "Instances"), ("Avg", "Instances"), ("Duration", "")):
         column = next((name for name in header if name.partition(" (")[0] == middle), None)
         if column is not None:
@@ -133,11 +136,23 @@ def _collected(
 def _of_ncu(rows: Sequence[tuple[int, Mapping[str, str]]], path: Path) -> dict[str, _Runs]:
     found: dict[str, list[float]] = defaultdict(list)
     for number, row in rows:
-        if row.get("Metric Name") in ("Duration", "gpu__time_duration.sum"):
+        if row.get("Metric Name") in ("Duration", _DURATION):
             seconds = _number(row.get("Metric Value", ""), "Metric Value", number, path)
             found[row["Kernel Name"]].append(seconds * _unit(row.get("Metric Unit", ""), path))
     if not found:
         raise InputError.expected(f"metrics of {path.name!r}", "no Duration", "Duration among them")
+    return {name: _Runs(tuple(seconds), len(seconds)) for name, seconds in found.items()}
+
+
+def _of_raw_ncu(rows: Sequence[tuple[int, Mapping[str, str]]], path: Path) -> dict[str, _Runs]:
+    """`ncu --page raw --csv`: a column a metric; the first row has their units and names no kernel."""
+    (_, units), *runs = rows
+    found: dict[str, list[float]] = defaultdict(list)
+    for number, row in runs:
+        seconds = _number(row[_DURATION], _DURATION, number, path) * _unit(units[_DURATION], path)
+        found[row["Kernel Name"]].append(seconds)
+    if not found:
+        raise InputError.expected(f"rows of {path.name!r}", 0, "at least one below that of the units")
     return {name: _Runs(tuple(seconds), len(seconds)) for name, seconds in found.items()}
 
 

@@ -6,8 +6,10 @@ The time of a product is that of its kernels, or of the operator itself where no
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,9 +151,11 @@ def _micros(event: Mapping[str, Any]) -> float:
 
 def _load(path: Path) -> tuple[list[dict[str, Any]], Sequence[Mapping[str, Any]]]:
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError.expected("trace", str(path), f"a file that can be read ({error.strerror})") from None
+        packed = path.read_bytes()
+        content = json.loads(gzip.decompress(packed) if path.suffix == ".gz" else packed)
+    except (OSError, EOFError, zlib.error) as error:  # what is no gzip raises an OSError without a number
+        reason = getattr(error, "strerror", None) or "no whole gzip file"
+        raise InputError.expected("trace", str(path), f"a file that can be read ({reason})") from None
     except ValueError:
         raise InputError.expected("trace", str(path), "JSON as torch.profiler writes it") from None
     events, properties = (
