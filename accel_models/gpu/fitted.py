@@ -165,8 +165,7 @@ class Constants(BaseModel):
 
     def on(self, kernel: str, card: CardConstants) -> FamilyConstants:
         """Those of one kernel on one card: the card's bandwidth is in them."""
-        family = self.kernels[kernel]
-        return family.with_numbers({"dram_fraction": family.dram_fraction * card.dram_fraction})
+        return _slowed(self.kernels[kernel], card.dram_fraction)
 
     def changed(self, kernel: str, numbers: Mapping[str, float]) -> Constants:
         """All of them, with other values of some of one kernel."""
@@ -184,6 +183,11 @@ class Constants(BaseModel):
     def assumed(self) -> tuple[str, ...]:
         """Kernels whose constants no measurement stands behind."""
         return tuple(name for name, family in self.kernels.items() if not family.free)
+
+
+@lru_cache(maxsize=4096)
+def _slowed(family: FamilyConstants, dram_fraction: float) -> FamilyConstants:
+    return family.with_numbers({"dram_fraction": family.dram_fraction * dram_fraction})
 
 
 # Cards that nothing was fitted on stand with those of their kind of memory: data-centre cards have HBM.

@@ -37,15 +37,21 @@ def spec_of(machine: str, changes: Changes = ()) -> GpuSpec:
     return spec
 
 
+@cache
+def card_of(machine: str, changes: Changes = ()) -> GpuMachine:
+    """The shipped card with the shipped constants, for `refitted`."""
+    return GpuMachine(spec_of(machine, changes))
+
+
 def dense_seconds(block: Block, constants: Constants) -> Floats:
     """Time of the best dense kernel for each row's job."""
-    machine = GpuMachine(spec_of(block.machine), constants)
+    machine = card_of(block.machine).refitted(constants)
     return machine.price(machine.lower_problems(block.dense)).latency_s
 
 
 def predicted(block: Block, constants: Constants) -> Floats:
     """What `block.measured` should be."""
-    machine = GpuMachine(spec_of(block.machine), constants)
+    machine = card_of(block.machine).refitted(constants)
     seconds = machine.price(machine.lower_problems(block.problem, kernel=block.kernel)).latency_s
     return dense_seconds(block, constants) / seconds if block.speedup else seconds
 

@@ -16,11 +16,10 @@ import numpy as np
 
 from accel_models.gpu.evidence import model_steps
 from accel_models.gpu.fitted import Constants, FrameworkConstants, Search
-from accel_models.gpu.fitting import spec_of
+from accel_models.gpu.fitting import card_of
 from accel_models.gpu.frameworks import Framework
 from accel_models.gpu.machine import GpuMachine
 from accel_models.gpu.search import minimise
-from accel_models.gpu.spec import GpuSpec
 from simsparse.errors import SimsparseError
 from simsparse.measurements import Measurement
 from simsparse.outcomes import Outcome, in_metric
@@ -44,7 +43,7 @@ class Step:
     model : str
     constant : str
         The one of `FrameworkConstants` that it decides.
-    spec : GpuSpec
+    machine : GpuMachine
     plan : Plan
         As lowered; launches and waits are set anew for every value that is tried.
     measured_s : float
@@ -53,13 +52,13 @@ class Step:
     rows: tuple[str, ...]
     model: str
     constant: str
-    spec: GpuSpec
+    machine: GpuMachine
     plan: Plan
     measured_s: float
 
     def off(self, constants: Constants) -> float:
         """log(predicted / measured)."""
-        machine = GpuMachine(self.spec, constants)
+        machine = self.machine.refitted(constants)
         counts = np.array([call.count for call in self.plan.calls], dtype=np.float64)
         latency_s = machine.price(machine.paced(self.plan)).latency_s
         return float(np.log(latency_s @ counts / self.measured_s))
@@ -113,18 +112,18 @@ def measured_steps(folder: Path, constants: Constants) -> Iterator[Step]:
         if "framework" in dict(reading.changes) and _FULL not in row.note:
             alike[reading].append(row)
     for reading, members in alike.items():
-        spec = spec_of(reading.machine, reading.changes)
+        machine = card_of(reading.machine, reading.changes)
         try:
             work = workload_of(reading)
             if reading.pattern != "dense":
                 work = work.with_sparsity(dict.fromkeys(reading.on, reading.pattern))
-            plan = GpuMachine(spec, constants).lower(work, kernel=reading.kernel)
+            plan = machine.refitted(constants).lower(work, kernel=reading.kernel)
         except SimsparseError:
             continue
         times = {row.id: time for row in members if (time := _seconds(row, work, reading.instances)) is not None}
         if times:
-            constant = _constant(spec.framework.value, work)
-            yield Step(tuple(times), reading.workload, constant, spec, plan, float(np.median(list(times.values()))))
+            constant = _constant(machine.framework, work)
+            yield Step(tuple(times), reading.workload, constant, machine, plan, float(np.median(list(times.values()))))
 
 
 def _constant(framework: Framework, work: Workload) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 
 from accel_models.gpu.evidence import SHAPE_GROUPS, Block
 from accel_models.gpu.fitted import Constants
-from accel_models.gpu.fitting import DENSE, FEWEST, dense_seconds, fit, predicted, refit, spec_of
+from accel_models.gpu.fitting import DENSE, FEWEST, card_of, dense_seconds, fit, predicted, refit
 from accel_models.gpu.intervals import REGIME_OF_TERM
-from accel_models.gpu.machine import PRODUCTS, GpuMachine
+from accel_models.gpu.machine import PRODUCTS
 from simsparse.plan import Floats, Ints
 
 # Families on CUDA cores, which are asked less of than those on tensor cores.
@@ -74,7 +74,7 @@ def score(blocks: Sequence[Block], constants: Constants) -> list[Scored]:
 
 def regimes(block: Block, constants: Constants) -> Ints:
     """What bounds each row, as predicted."""
-    machine = GpuMachine(spec_of(block.machine), constants)
+    machine = card_of(block.machine).refitted(constants)
     return REGIME_OF_TERM[machine.price(machine.lower_problems(block.problem, kernel=block.kernel)).bound]
 
 

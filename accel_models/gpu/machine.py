@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel_models.gpu import engine
-from accel_models.gpu.columns import CARD_WIDTH, MAP_WIDTH, Card, Map
+from accel_models.gpu.card_figures import CardFigures
+from accel_models.gpu.columns import MAP_WIDTH, Card, Map
 from accel_models.gpu.engine import choose_tiles
 from accel_models.gpu.fitted import Constants, FamilyConstants, constants, fitted_rows, peak_clock_hz
 from accel_models.gpu.frameworks import FUSIONS, as_issued, waits
@@ -17,7 +18,6 @@ from accel_models.gpu.intervals import REGIME_OF_TERM, Intervals, intervals
 from accel_models.gpu.kernels import attention, condensed, dense, hypothetical, stream, structured, unstructured
 from accel_models.gpu.kernels.base import ProductKernel
 from accel_models.gpu.pricing import price
-from accel_models.gpu.rates import Rates
 from accel_models.gpu.spec import GpuSpec
 from accel_models.gpu.tunables import measured
 from simsparse.energy import InstructionKind, energy_table
@@ -46,20 +46,6 @@ PRODUCTS = (
     condensed.Condensed, attention.FlashAttention, attention.BlockAttention,
 )  # fmt: skip
 
-# How tensor cores get their operands, by major compute capability: warps of 64 x 64 load fragments (Volta to Ada, and
-# consumer Blackwell); a warp group of 64 x 256 reads shared memory itself (Hopper); one thread block's tile (B200).
-# Hopper's and B200's clusters share one of two operands between two blocks; B200's pairs of blocks also read one
-# operand from shared memory together. Recalled from NVIDIA's tuning guides; how many reads that saves on average, and
-# the exponents of the engine's rule, are assumed.
-_FRAGMENTS = {Card.WARP_M: 64.0, Card.WARP_N: 64.0, Card.MULTICAST: 1.0, Card.SMEM_SHARE: 1.0, Card.OVERLAP: 2.0}
-_ARCHITECTURE = {
-    "7": _FRAGMENTS,
-    "8": _FRAGMENTS,
-    "9": {Card.WARP_M: 64.0, Card.WARP_N: 256.0, Card.MULTICAST: 1.5, Card.SMEM_SHARE: 1.0, Card.OVERLAP: 4.0},
-    "10": {Card.WARP_M: 128.0, Card.WARP_N: 256.0, Card.MULTICAST: 2.0, Card.SMEM_SHARE: 1.5, Card.OVERLAP: 4.0},
-    "12": {**_FRAGMENTS, Card.OVERLAP: 4.0},
-}
-
 COLLECTIVES = [list(TransferKind).index(k) for k in (
     TransferKind.ALL_REDUCE, TransferKind.ALL_GATHER, TransferKind.REDUCE_SCATTER,
 )]  # fmt: skip
@@ -75,24 +61,37 @@ class GpuMachine(KernelMachine):
         Constants to take instead of the shipped ones (fitting uses it).
     known : Intervals, optional
         Intervals of these constants; without, predictions have none.
+    figures : CardFigures, optional
+        Those of the spec, if they are known already.
     """
 
     spec: GpuSpec
 
-    def __init__(self, spec: GpuSpec, fitted: Constants | None = None, known: Intervals | None = None) -> None:
+    def __init__(
+        self,
+        spec: GpuSpec,
+        fitted: Constants | None = None,
+        known: Intervals | None = None,
+        figures: CardFigures | None = None,
+    ) -> None:
         self.spec = spec
+        self._figures = figures or CardFigures.of(spec)
         self._known = known if fitted is not None else intervals()
         self.name = spec.name
         self.framework = spec.framework.value
         self.fusions = FUSIONS[self.framework]
         self.constants = fitted if fitted is not None else measured(constants(), spec)
         self.reached = self.constants.card(spec)
-        self.rates = Rates(spec)
+        self.rates = self._figures.rates
         products: list[Kernel] = [kernel(self.rates, self._of(kernel.name)) for kernel in PRODUCTS]
         products += [stream.Elementwise(self._of("stream")), stream.Compress(self._of("compress-24"))]
         products.append(stream.Link(self.constants.of("link")))
         products += self._hypothetical()
         self.kernels = tuple(products)
+
+    def refitted(self, fitted: Constants) -> GpuMachine:
+        """The same card with other constants, and without intervals."""
+        return GpuMachine(self.spec, fitted, figures=self._figures)
 
     def _hypothetical(self) -> list[Kernel]:
         """Kernels of features that the spec has and no card."""
@@ -170,26 +169,11 @@ class GpuMachine(KernelMachine):
     @cached_property
     def card(self) -> Floats:
         """The card in `Card` columns."""
-        spec, table, row = self.spec, energy_table(), np.zeros(CARD_WIDTH)
-        node = spec.process_nm.value
-        link = spec.link_bytes_per_s or spec.host_bytes_per_s
-        for column, value in (
-            (Card.SM_COUNT, spec.sm_count.value), (Card.CLOCK_HZ, self.clock_hz),
-            (Card.DRAM_BYTES_PER_S, spec.dram_bandwidth_bytes_per_s.value), (Card.L2_BYTES, spec.l2_bytes.value),
-            (Card.L2_BYTES_PER_CLOCK, spec.l2_bytes_per_clock.value * self.reached.l2_fraction),
-            (Card.SMEM_BYTES_PER_CLOCK, spec.smem_bytes_per_clock.value),
-            (Card.REGISTERS, spec.registers_per_sm.value), (Card.SMEM_BYTES, spec.smem_bytes_per_sm.value),
-            (Card.TDP_W, spec.tdp_w.value),
-            (Card.IDLE_W, spec.idle_w.value), (Card.FILL_S, self.constants.of("cublas").fill_s),
-            (Card.POWER_EXPONENT, self.constants.power_exponent),
-            (Card.LINK_BYTES_PER_S, link.value), (Card.HOST_BYTES_PER_S, spec.host_bytes_per_s.value),
-            *_ARCHITECTURE[spec.compute_capability.value.split(".")[0]].items(),
-            (Card.L2_J_PER_BYTE, table.cache_j_per_byte(spec.l2_bytes.value, node)),
-            (Card.DRAM_J_PER_BYTE, table.dram_j_per_byte(spec.dram_kind.value)),
-            (Card.SMEM_J_PER_BYTE, table.cache_j_per_byte(spec.smem_bytes_per_sm.value, node)),
-            (Card.LINK_J_PER_BYTE, table.link_j_per_byte("nvlink" if spec.link_bytes_per_s else "pcie")),
-        ):  # fmt: skip
-            row[column] = value
+        row = self._figures.row.copy()
+        row[Card.CLOCK_HZ] = self.clock_hz
+        row[Card.L2_BYTES_PER_CLOCK] *= self.reached.l2_fraction
+        row[Card.FILL_S] = self.constants.of("cublas").fill_s
+        row[Card.POWER_EXPONENT] = self.constants.power_exponent
         return row
 
     def _peaks(self, problem: Floats) -> Floats:
