@@ -2,8 +2,9 @@
 
 With shapes left out the quantiles are of a family and regime, or of the family where a regime has few rows. With a card
 left out there are two or three cards at most, each off in its own direction, so the bounds are as far on both sides:
-the 80 % quantile of |log(measured / predicted)|, or that with shapes left out if it is larger. Families of one card
-have that of all families on the same units (tensor cores, CUDA cores) instead.
+the 80 % quantile of |log(measured / predicted)|, or that with shapes left out if it is larger. Families that were
+predicted on fewer than three cards they were not fitted on have that of all families on the same units (tensor cores,
+CUDA cores) if it is larger: one card says little about the next.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ EXACT = frozenset(
     for kernel in (*PRODUCTS, Elementwise, Compress, Link)
     if kernel.patterns is None and not issubclass(kernel, WeightOnly)
 )
+# Cards whose errors say, with each of them left out, how far off a family is on the next one.
+FEWEST_CARDS = 3
 Bools = NDArray[np.bool_]
 # Which rows of a block may be used.
 Keep = Callable[[Scored], Bools]
@@ -61,8 +64,8 @@ def _family(kernel: str, scored: Sequence[Scored], keep: Keep) -> FamilyInterval
         together = np.concatenate(inside)
         away, all_away = (_residuals(blocks, "by_card", what, keep) for blocks in (mine, units))
         both = slice(low, low + 2)
-        known = away if away.size >= FEWEST else all_away
-        width = max(_width(known), _width(together) if together.size >= FEWEST else 0.0)
+        known = [away] if _cards(mine, what) >= FEWEST_CARDS else [away, all_away]
+        width = max((_width(each) for each in (*known, together) if each.size >= FEWEST), default=0.0)
         other[both] = np.exp([-width, width])
         for regime in Regime:
             enough = inside[regime] if inside[regime].size >= ENOUGH else together
@@ -70,6 +73,11 @@ def _family(kernel: str, scored: Sequence[Scored], keep: Keep) -> FamilyInterval
     cards = {each.block.machine: generation(each.block.machine) for each in mine} if _count(mine) >= FEWEST else {}
     compute, memory, overhead = map(_factors, seen)
     return FamilyIntervals(cards=cards, seen=(compute, memory, overhead), other=_factors(other))
+
+
+def _cards(blocks: Sequence[Scored], what: str) -> int:
+    """Cards that were predicted without their own rows."""
+    return len({each.block.machine for each in blocks if np.isfinite(getattr(each.by_card, what)).any()})
 
 
 def _count(blocks: Sequence[Scored]) -> int:
