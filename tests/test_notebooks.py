@@ -27,6 +27,7 @@ def kinds(notebook: nbformat.NotebookNode) -> list[list[str]]:
         ("01_first_steps", 6),
         ("02_real_weights", 3),
         ("03_dataflows", 3),
+        ("04_gpu_kernels", 4),
         ("05_cpu_bandwidth", 4),
         ("06_nm_training", 5),
     ],
