@@ -216,6 +216,26 @@ def test_bad_tables_are_refused_in_one_line_and_leave_no_file(
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,system,device,value\n1,gemm,c6i-2xlarge,3\n", "expected metric among them"),
+        ("id,system,device,metric,value\n1,gemm,c6i-2xlarge\n", "expected as many cells as the header has columns"),
+        ("", "expected id, system, device, metric, value among them"),
+        ("id,system,device,metric,value\n", "device of the measurements is 'none', expected rows of c6i-2xlarge"),
+    ],
+)
+def test_tables_that_lack_columns_or_rows_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    table = tmp_path / "times.csv"
+    table.write_text(text)
+    assert main(["calibrate", "--from", str(table), "--on", "c6i-2xlarge", "-o", str(tmp_path / "fitted.toml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == [table]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["-o", "x.toml"], "calibrate has nothing to do, expected cpu, gpu, or --from"),

@@ -29,7 +29,7 @@ def rooflines(measured: MeasuredMachine, ax: Axes | None = None, path: str | Pat
     for name, rate in measured.bytes_per_s:
         ax.plot(intensity, np.minimum(top, intensity * rate), color="black", linewidth=1.0, zorder=1)
         ax.annotate(
-            f"{name}  {si(rate, 'B/s')}", (low * 1.2, low * 1.2 * rate), fontsize=8, xytext=(0, 3),
+            f"{name}  {si(rate, 'B/s')}", (low * 1.2, low * 1.2 * rate), fontsize=8, xytext=(4, -8),
             textcoords="offset points",
         )  # fmt: skip
     for name, peak in measured.peaks_flops_per_s:

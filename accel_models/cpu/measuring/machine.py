@@ -180,9 +180,10 @@ def _machine(here: Identity, name: str, lines: list[Line], warnings: list[str]) 
         )
     best = {text: max(line.rate for line in lines if line.name == f"peak {text}") for text in _types(lines)}
     widest = here.usable
+    drawn = [line for line in timed if line.threads == widest] or timed
     bandwidth = [(t, rates[f"read {t}", widest]) for t in LEVEL_NAMES.values() if (f"read {t}", widest) in rates]
     return MeasuredMachine(
-        spec, figures, tuple(line.point() for line in timed if line.threads == widest), tuple(best.items()),
+        spec, figures, tuple(line.point() for line in drawn), tuple(best.items()),
         tuple(bandwidth), tuple(warnings),
     )  # fmt: skip
 

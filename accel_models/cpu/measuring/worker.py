@@ -46,12 +46,15 @@ def main(threads: int, budget_s: float) -> None:
     for what, make, share in parts:
         tasks = make()
         _say(doing=what, share=done)
-        while group := list(itertools.islice(tasks, TOGETHER)):
-            if what in LEFT_OUT_FIRST and time.perf_counter() > end:
-                _say(warning=f"time ran out before all {what} were timed with {threads} threads")
+        while what not in LEFT_OUT_FIRST or time.perf_counter() < end:
+            group = list(itertools.islice(tasks, TOGETHER))
+            if not group:
                 break
             _run(group, share * budget_s / GROUPS)
             _say(doing=what, share=min(done + share, 1 - (end - time.perf_counter()) / budget_s))
+        else:
+            if next(tasks, None) is not None:
+                _say(warning=f"time ran out before all {what} were timed with {threads} threads")
         done += share
 
 
