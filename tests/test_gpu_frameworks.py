@@ -1,6 +1,7 @@
 """Frameworks of GPUs: what they issue, who waits for whom, and how rows of measurements name them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from simsparse.ops import Contraction, ContractionKind, StreamKind, Transfer
 from simsparse.predictions import model_outcome, workload_of
 from simsparse.readings import ModelReading
 from simsparse.transforms import apply_method
+from simsparse.validate import validate
 
 CARD = "a100-sxm-80gb"
 DECODE = {"phase": "decode", "context": 64, "batch": 2}
@@ -194,3 +196,17 @@ def test_offloaded_matrices_cross_the_link_once_a_step() -> None:
     assert result.footprint.weights_bytes == 2 * (128256 * 4096 + 65 * 4096)
     with pytest.raises(InputError, match="argument of offload is '3', expected none"):
         apply_method(work, "offload:3")
+
+
+def test_teal_is_read_by_name(tmp_path: Path) -> None:
+    """On a named card; what its paper says of two cards together is no row of one."""
+    table = tmp_path / "teal.csv"
+    table.write_text(
+        "id,system,device,metric,value,model,batch,phase,dtype,pattern_text,framework\n"
+        "t,TEAL (Triton sparse GEMV),RTX A6000,speedup_vs_dense,1.53,Llama-3-8B,1,decode,fp16,act:0.4,compiled\n"
+    )
+    (row,) = validate([table]).rows
+    assert row.kernel == "act-gemv"
+    # At most what is left of the weights would give.
+    assert row.predicted is not None
+    assert 1.2 < row.predicted < 1 / 0.6
