@@ -151,7 +151,7 @@ class Rows:
             row = measurement(line, "this machine", f"cpu-{group.part}-{len(self._rows):04}")
             self._rows.append({
                 "id": row.id, "system": f"{row.system} {number}", "device": row.device, "op": f"{group.model} product",
-                "M": row.m, "N": row.n, "K": row.k, "batch": row.n, "dtype": row.dtype, "pattern": row.pattern,
+                "M": row.m, "N": row.n, "K": row.k, "batch": 1, "dtype": row.dtype, "pattern": row.pattern,
                 "metric": row.metric, "value": f"{line.median_s:.6g}", "source": "benchmarks/cpu_kernels.py",
                 "quality": "raw_csv", "note": f"median of {line.samples}, spread {line.spread:.1%}",
                 "sparse_operand": row.sparse_operand, "pattern_text": row.pattern, "threads": row.threads,

@@ -70,4 +70,5 @@ def test_timed_rows_are_kept_at_once_and_found_again(tmp_path: Path) -> None:
     (row,) = read_measurements(path)
     assert (row.id, row.system, row.value, row.threads) == ("cpu-2-0000", "numba-csr 0.60", 1e-5, 2)
     assert (row.m, row.n, row.k, row.pattern, row.sparse_operand) == (64, 8, 32, "unstructured:0.5", "A")
+    assert row.batch == 1
     assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
