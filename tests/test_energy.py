@@ -147,7 +147,7 @@ def test_overheads_go_down_with_wider_instructions() -> None:
 
 @pytest.mark.parametrize("path", MACHINES, ids=lambda path: path.stem)
 def test_power_of_a_peak_gemm_before_the_cap_is_near_the_limit(path: Path) -> None:
-    """At the accumulator that draws most: GeForce cards run fp32 accumulation at half the rate, well below the limit."""
+    """At the accumulator that draws most: GeForce cards run fp32 accumulation at half the rate, far below the limit."""
     spec = card(path.stem)
     nm, found = spec.process_nm.value, gemm(spec)
     watts = [spec.peak_macs_per_s("fp16") * found.total_j]
