@@ -13,7 +13,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from simsparse.aliases import BEST, Alias, Aliases, DeviceAlias, DTypeAlias, ModelAlias, SystemAlias
+from simsparse.aliases import Alias, Aliases, DeviceAlias, DTypeAlias, ModelAlias, SystemAlias
+from simsparse.machine import BEST
 from simsparse.measurements import Measurement
 from simsparse.ops import StreamKind
 from simsparse.readings import (

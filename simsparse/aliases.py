@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-BEST = "best"
+from simsparse.machine import BEST
 
 
 class Alias(BaseModel):

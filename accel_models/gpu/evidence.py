@@ -23,6 +23,8 @@ from simsparse.readings import AttentionReading, GemmReading, ModelReading
 from simsparse.simulate import without_pattern
 from simsparse.sparsity import DENSE
 
+# Where commands look for measurements that are given no folder.
+EVIDENCE = Path("../shared/evidence/published")
 SHAPE_GROUPS = 5
 # Of figures read off plots whose notes say nothing.
 READING_ERROR = 0.02

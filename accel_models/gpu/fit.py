@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from accel_models.gpu.evidence import read
+from accel_models.gpu.evidence import EVIDENCE, read
 from accel_models.gpu.fit_text import constants_text, fit_text, intervals_text
 from accel_models.gpu.fitted import FOLDER, constants
 from accel_models.gpu.fitting import fit
@@ -22,8 +22,6 @@ from accel_models.gpu.interval_fit import Coverage, coverage, fit_intervals
 from accel_models.gpu.model_fit import common_factors, models_covered, steps
 from accel_models.gpu.scores import coverage_lines, lines
 from simsparse.measurements import csv_files
-
-EVIDENCE = Path("../shared/evidence/published")
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from accel_models.gpu.evidence import EVIDENCE
 from accel_models.gpu.twins import dense_twins, source_of
 from simsparse.measurements import Measurement, read_measurements
 from simsparse.plan import Floats
 from simsparse.validate import Row, validate
 
-EVIDENCE = Path("../shared/evidence/published")
 FILES = ("gpu24", "gpu_nm_cudacore", "gpu_other", "attention", "activation", "structured")
 # Series of shapes whose speedups spread by less are noise; fewer shapes have no rank.
 SPREAD, FEWEST = 1.1, 5
