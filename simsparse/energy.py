@@ -156,6 +156,10 @@ class EnergyTable(Spec):
         instruction = self.instruction_pj[core].at(process_nm) * PJ / macs_per_instruction
         return (self.arithmetic_j(kind, accumulate_bits, process_nm) + instruction) * self.core.overhead.value
 
+    def instruction_j(self, core: InstructionKind, process_nm: float) -> float:
+        """An instruction of a running core (of one lane, in a GPU), with the overhead."""
+        return self.instruction_pj[core].at(process_nm) * PJ * self.core.overhead.value
+
     def sram_j_per_byte(self, capacity_bytes: float, process_nm: float) -> float:
         """Byte of an on-chip memory of a capacity.
 

@@ -73,13 +73,14 @@ class Card(IntEnum):
     MULTICAST = 20  # tiles that one L2 read serves, on average (thread block clusters)
     SMEM_SHARE = 21  # tiles that one shared-memory read serves (B200: pairs of blocks)
     OVERLAP = 22  # how well tensor cores and shared memory overlap; see the engine's rule
+    WAIT_W = 23  # of SMs that hold work and do not multiply, all of them at the full clock
 
 
 CARD_WIDTH = len(Card)
 
 TERMS = ("compute", "smem", "l2", "issue", "dram", "fill", "launch", "tail", "imbalance", "link", "power")
 LEVELS = ("dram", "l2", "smem")
-ENERGIES = ("mac", "smem", "l2", "dram", "link", "idle")  # see `engine.ON_CLOCK`
+ENERGIES = ("mac", "smem", "l2", "wait", "dram", "link", "idle")  # see `engine.ON_CLOCK`
 
 
 class Term(IntEnum):

@@ -37,12 +37,14 @@ REGISTERS, FILL_S, SMEM_SHARE = int(Card.REGISTERS), int(Card.FILL_S), int(Card.
 SMEM_BYTES = int(Card.SMEM_BYTES)
 WARP_M, WARP_N = int(Card.WARP_M), int(Card.WARP_N)
 MULTICAST, OVERLAP = int(Card.MULTICAST), int(Card.OVERLAP)
-TDP_W, IDLE_W, POWER_EXPONENT = int(Card.TDP_W), int(Card.IDLE_W), int(Card.POWER_EXPONENT)
+TDP_W, IDLE_W, WAIT_W = int(Card.TDP_W), int(Card.IDLE_W), int(Card.WAIT_W)
+POWER_EXPONENT = int(Card.POWER_EXPONENT)
 T_COMPUTE, T_SMEM, T_L2, T_ISSUE = int(Term.COMPUTE), int(Term.SMEM), int(Term.L2), int(Term.ISSUE)
 T_DRAM, T_FILL, T_LAUNCH = int(Term.DRAM), int(Term.FILL), int(Term.LAUNCH)
 T_LINK, T_POWER = int(Term.LINK), int(Term.POWER)
 T_TAIL, T_IMBALANCE = int(Term.TAIL), int(Term.IMBALANCE)
-# The first energies of `ENERGIES` (multiplications, shared memory, L2) go with the SM clock.
+# The first energies of `ENERGIES` (multiplications, shared memory, L2) go with the SM clock; the next one is spent
+# while SMs wait.
 ON_CLOCK = 3
 # Bytes moved ride behind the terms in the row that `product_terms` fills.
 W_DRAM, W_L2, W_SMEM = len(Term), len(Term) + 1, len(Term) + 2
@@ -273,18 +275,29 @@ def price_products(mapping: Floats, card: Floats, work: Floats) -> None:
 
 
 @compiled
+def waiting_seconds(row: Floats, busy_s: float, card: Floats, clock: float) -> float:
+    """How long SMs hold work and are not busy with it, at a fraction of the clock; launches and links left out."""
+    on_sms = core_seconds(row[T_COMPUTE], row[T_SMEM], row[T_L2], row[T_ISSUE], card[OVERLAP])
+    on_sms += row[T_TAIL] + row[T_IMBALANCE] + row[T_FILL]
+    return float(max(beside(on_sms / clock, row[T_DRAM]) - busy_s / clock, 0.0))
+
+
+@compiled
 def clock_that_fits(
-    core: float, dram: float, around: float, on_clock: float, others: float, room_w: float, exponent: float
-) -> float:
+    row: Floats, busy_s: float, card: Floats, core: float, on_clock: float, others: float
+) -> float:  # fmt: skip
     """Fraction of the clock at which mean power fits, by bisection; at least a tenth.
 
     A lower clock stretches what runs on the SMs, whose energy falls with the voltage; memory keeps its pace and energy.
     """
     low, high = 0.1, 1.0
+    room_w, exponent = card[TDP_W] - card[IDLE_W], card[POWER_EXPONENT]
+    around = row[T_LAUNCH] + row[T_LINK]
     for _ in range(40):
         clock = 0.5 * (low + high)
         energy = on_clock * clock ** (exponent - 1.0) + others
-        if energy > room_w * (around + beside(core / clock, dram)):
+        energy += card[WAIT_W] * clock**exponent * waiting_seconds(row, busy_s, card, clock)
+        if energy > room_w * (around + beside(core / clock, row[T_DRAM])):
             high = clock
         else:
             low = clock
@@ -293,7 +306,7 @@ def clock_that_fits(
 
 @compiled
 def combine(
-    work: Floats, energies: Floats, card: Floats, latency_s: Floats, dynamic_j: Floats, bound: Ints
+    work: Floats, busy_s: Floats, energies: Floats, card: Floats, latency_s: Floats, dynamic_j: Floats, bound: Ints
 ) -> None:  # fmt: skip
     """Apply the rule and the power limit to calls of any kind, in place.
 
@@ -301,8 +314,10 @@ def combine(
     ----------
     work : (n, WORK_WIDTH) ndarray
         Terms; the power term is filled in here.
+    busy_s : (n,) ndarray
+        How long the SMs multiply, or hold no work; else they wait.
     energies : (n, len(ENERGIES)) ndarray
-        Dynamic energies at the full clock, scaled down here; the last column becomes the idle energy.
+        Dynamic energies at the full clock, scaled down here; those of waiting and of the idle card are filled in.
     latency_s, dynamic_j, bound : (n,) ndarray
         Results.
     """
@@ -314,21 +329,24 @@ def combine(
         core += row[T_TAIL] + row[T_IMBALANCE] + row[T_FILL]
         around = row[T_LAUNCH] + row[T_LINK]
         time_s = around + beside(core, row[T_DRAM])
+        wait = card[WAIT_W] * waiting_seconds(row, busy_s[i], card, 1.0)
         on_clock = 0.0
         for j in range(ON_CLOCK):
             on_clock += energies[i, j]
         others = 0.0
-        for j in range(ON_CLOCK, last):
+        for j in range(ON_CLOCK + 1, last):
             others += energies[i, j]
-        if on_clock + others > room_w * time_s:
-            clock = clock_that_fits(core, row[T_DRAM], around, on_clock, others, room_w, card[POWER_EXPONENT])
+        if on_clock + wait + others > room_w * time_s:
+            clock = clock_that_fits(row, busy_s[i], card, core, on_clock, others)
             slower_s = around + beside(core / clock, row[T_DRAM])
             row[T_POWER] = slower_s - time_s
             time_s = slower_s
+            wait = card[WAIT_W] * clock ** card[POWER_EXPONENT] * waiting_seconds(row, busy_s[i], card, clock)
             scale = clock ** (card[POWER_EXPONENT] - 1.0)
             for j in range(ON_CLOCK):
                 energies[i, j] *= scale
             on_clock *= scale
+        energies[i, ON_CLOCK] = wait
         energies[i, last] = card[IDLE_W] * time_s
-        latency_s[i], dynamic_j[i] = time_s, on_clock + others
+        latency_s[i], dynamic_j[i] = time_s, on_clock + wait + others
         bound[i] = T_POWER if row[T_POWER] > 0.0 else np.argmax(row[:T_POWER])

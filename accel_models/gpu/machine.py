@@ -174,7 +174,19 @@ class GpuMachine(KernelMachine):
         row[Card.L2_BYTES_PER_CLOCK] *= self.reached.l2_fraction
         row[Card.FILL_S] = self.constants.of("cublas").fill_s
         row[Card.POWER_EXPONENT] = self.constants.power_exponent
+        row[Card.WAIT_W] = self._wait_w
         return row
+
+    @property
+    def _wait_w(self) -> float:
+        """Power of SMs that wait, at the full clock: clocks and warp schedulers run on as if every lane had work.
+
+        An instruction of each lane a cycle, with the core's overhead: what `energy_table` has for lanes that multiply,
+        without the arithmetic. Nothing is fitted; vLLM's uncapped decodes on an H100 say 1.03 to 1.12 times that.
+        """
+        table, lanes = energy_table(), self.spec.rate("fp32")
+        per_lane_j = table.instruction_j(InstructionKind.GPU_LANE, self.spec.process_nm.value)
+        return self.spec.sm_count.value * lanes * per_lane_j * self.clock_hz
 
     def _peaks(self, problem: Floats) -> Floats:
         per_clock = np.maximum(self.rates.tensor(problem), self.rates.simt(problem))

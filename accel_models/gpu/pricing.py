@@ -157,11 +157,16 @@ def _finish(work: Work, problem: Floats, card: Floats, mac_j: Floats, peak_macs_
     units = np.where(work.on_lanes, 2, (problem[:, C.ACCUMULATE_BITS] == 16).astype(np.int64))
     energies = np.empty((count, len(ENERGIES)))
     energies[:, 0] = work.macs * mac_j[units, problem[:, C.COMPUTE].astype(np.int64)]
-    for column, level in ((1, _SMEM), (2, _L2), (3, _DRAM)):
+    for column, level in ((1, _SMEM), (2, _L2), (4, _DRAM)):
         energies[:, column] = work.terms[:, len(TERMS) + level] * card[_BYTE_ENERGY[level]]
-    energies[:, 4] = work.link_bytes * card[Card.LINK_J_PER_BYTE]
+    energies[:, 5] = work.link_bytes * card[Card.LINK_J_PER_BYTE]
     latency_s, dynamic_j, bound = np.empty(count), np.empty(count), np.empty(count, dtype=np.int64)
-    combine(work.terms, energies, card, latency_s, dynamic_j, bound)
+    # What CUDA cores issue beside multiplications is in the energy of these; a tensor core needs next to nothing.
+    # In the tail most SMs hold no work.
+    loop = work.terms[:, [Term.COMPUTE, Term.SMEM, Term.L2, Term.ISSUE]]
+    busy_s = np.where(work.on_lanes, np.sqrt(np.sum(loop**2, axis=1)), loop[:, 0])
+    busy_s += work.terms[:, Term.TAIL] + work.terms[:, Term.IMBALANCE]
+    combine(work.terms, busy_s, energies, card, latency_s, dynamic_j, bound)
     ideal_s = np.maximum(work.macs / peak_macs_per_s, work.compulsory_bytes / card[Card.DRAM_BYTES_PER_S])
     return Prices(
         latency_s=latency_s,
