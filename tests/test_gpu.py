@@ -183,6 +183,31 @@ def test_a_few_random_zeros_buy_no_more_than_they_save(
     assert 1.0 <= estimate.speedup[0] <= 1.02 / (1.0 - zero)
 
 
+def test_rows_that_gather_by_themselves_find_in_l1_what_their_neighbours_fetched() -> None:
+    """Warps of an SM meet in the same columns: with half as many, each fetches more of B from L2 by itself."""
+    problem = gemm_problems(8192, 4096, 2048, pattern="unstructured:0.5", a_dtype="fp32")
+    for name, warps in (("rtx-3090", 48.0), ("a100-sxm-80gb", 64.0), ("t4", 32.0)):
+        machine = card(name)
+        plan = machine.lower_problems(problem, kernel="sputnik")
+        assert plan.mapping[0, Map.AT_ONCE] == warps
+        fewer = plan.mapping.copy()
+        fewer[0, Map.AT_ONCE] = warps / 2
+        l2 = [machine.price_rows(problem, mapping, plan.kernel).level_bytes[0, 1] for mapping in (plan.mapping, fewer)]
+        assert l2[0] < l2[1]
+
+
+def test_the_ends_of_a_row_of_vectors_cost_the_same_however_long_it_is() -> None:
+    """`row_cycles` of every row and 64 columns, dealt out to the SMs; twice the columns take twice of it."""
+    machine = card("rtx-3090")
+    fitted = machine.constants.of("clasp")
+    without = machine.refitted(machine.constants.changed("clasp", {"row_cycles": 0.0}))
+    problem = gemm_problems(4096, [4096, 4096, 8192], [1024, 4096, 1024], pattern="vector8:0.9")
+    fill_s = [priced(each, problem, "clasp").terms_s[:, Term.FILL] for each in (machine, without)]
+    rows, tiles = 4096 / 8, np.array([4096, 4096, 8192]) / 64
+    expected = fitted.row_cycles * rows * tiles / (machine.spec.sm_count.value * machine.clock_hz)
+    np.testing.assert_allclose(fill_s[0] - fill_s[1], expected, rtol=1e-9)
+
+
 def test_types_without_hardware_are_refused() -> None:
     for name, dtype in (("a100-sxm-80gb", "fp8"), ("v100-sxm2", "bf16"), ("h100-sxm-80gb", "int4")):
         with pytest.raises(UnsupportedError, match="for this type"):
