@@ -1,9 +1,9 @@
 """Timing on machines that do other things as well: jobs in turns, medians, and how far samples spread.
 
-Threads of a pool go on spinning for a while after their work is done: OpenBLAS for 2^26 cycles, ONNX Runtime and OpenMP
-for about as long. On a machine with few cores they keep those of the next library from its cores, whose barriers then
-wait for a time slice (4 ms and more for a product of 0.1 ms). So jobs of one pool go one after the other, and a pool
-begins when those before it have gone to sleep.
+Threads of a pool go on spinning for a while after their work is done: OpenBLAS as long as `worker.SPINNING` says, ONNX
+Runtime and OpenMP for some milliseconds. On a machine with few cores they keep those of the next library from its
+cores, whose barriers then wait for a time slice (4 ms and more for a product of 0.1 ms). So jobs of one pool go one
+after the other, and a pool begins when those before it have gone to sleep.
 """
 
 from __future__ import annotations
