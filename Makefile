@@ -28,7 +28,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.test
 	@for name in start simulate prices sweep dataflow; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-# On an idle machine, a quarter of an hour. DeepSparse is a peer: Python 3.11 or older, x86, in an environment of its own.
+# On an idle machine, ten minutes. DeepSparse is a peer: Python 3.11 or older, x86, in an environment of its own.
 bench-cpu: $(VENV)/.test $(VENV)/.calibrate $(PEER)/.made
 	@$(BIN)/python benchmarks/cpu_kernels.py .bench-cpu --deepsparse $(PEER)/bin/python
 
