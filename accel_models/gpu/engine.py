@@ -275,11 +275,9 @@ def price_products(mapping: Floats, card: Floats, work: Floats) -> None:
 
 
 @compiled
-def waiting_seconds(row: Floats, busy_s: float, card: Floats, clock: float) -> float:
+def waiting_seconds(core: float, dram: float, busy_s: float, clock: float) -> float:
     """How long SMs hold work and are not busy with it, at a fraction of the clock; launches and links left out."""
-    on_sms = core_seconds(row[T_COMPUTE], row[T_SMEM], row[T_L2], row[T_ISSUE], card[OVERLAP])
-    on_sms += row[T_TAIL] + row[T_IMBALANCE] + row[T_FILL]
-    return float(max(beside(on_sms / clock, row[T_DRAM]) - busy_s / clock, 0.0))
+    return float(max(beside(core / clock, dram) - busy_s / clock, 0.0))
 
 
 @compiled
@@ -296,7 +294,7 @@ def clock_that_fits(
     for _ in range(40):
         clock = 0.5 * (low + high)
         energy = on_clock * clock ** (exponent - 1.0) + others
-        energy += card[WAIT_W] * clock**exponent * waiting_seconds(row, busy_s, card, clock)
+        energy += card[WAIT_W] * clock**exponent * waiting_seconds(core, row[T_DRAM], busy_s, clock)
         if energy > room_w * (around + beside(core / clock, row[T_DRAM])):
             high = clock
         else:
@@ -329,7 +327,7 @@ def combine(
         core += row[T_TAIL] + row[T_IMBALANCE] + row[T_FILL]
         around = row[T_LAUNCH] + row[T_LINK]
         time_s = around + beside(core, row[T_DRAM])
-        wait = card[WAIT_W] * waiting_seconds(row, busy_s[i], card, 1.0)
+        wait = card[WAIT_W] * waiting_seconds(core, row[T_DRAM], busy_s[i], 1.0)
         on_clock = 0.0
         for j in range(ON_CLOCK):
             on_clock += energies[i, j]
@@ -341,7 +339,7 @@ def combine(
             slower_s = around + beside(core / clock, row[T_DRAM])
             row[T_POWER] = slower_s - time_s
             time_s = slower_s
-            wait = card[WAIT_W] * clock ** card[POWER_EXPONENT] * waiting_seconds(row, busy_s[i], card, clock)
+            wait = card[WAIT_W] * clock ** card[POWER_EXPONENT] * waiting_seconds(core, row[T_DRAM], busy_s[i], clock)
             scale = clock ** (card[POWER_EXPONENT] - 1.0)
             for j in range(ON_CLOCK):
                 energies[i, j] *= scale

@@ -8,6 +8,7 @@ The terms of a product (`engine.product_terms`), of a block of threads each, in 
     issue   = waves × rows of the tile × K × issue_cycles / clock
     dram    = operands, as often as L2 loses them, and outputs / (bandwidth × card.dram_fraction × dram_fraction)
     fill    = rounds of resident blocks × fill_s + the last round's outputs / rate of L2 or memory
+              (where rows are chains of loads: their latency beyond what other rows do in the meantime)
     tail    = (whole waves − waves) × core of a block
 """
 
