@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from simsparse.dtypes import DType
 from simsparse.errors import InputError
@@ -41,6 +41,25 @@ class Weight:
     def count(self) -> int:
         """How many of them there are."""
         return max(1, len(self.layers))
+
+
+class Memory(TypedDict, total=False):
+    """What memory holds besides the weights while a step runs, in bytes."""
+
+    kv_cache_bytes: float
+    activation_bytes: float
+    optimizer_bytes: float
+
+
+class Changes(Memory, total=False):
+    """Fields of a workload that transforms replace."""
+
+    name: str
+    ops: tuple[Op, ...]
+    weights: tuple[Weight, ...]
+    devices: int
+    stages: int
+    origin: Workload | None
 
 
 @dataclass(frozen=True)
@@ -129,9 +148,9 @@ class Workload:
         """The contractions, in order."""
         return (op for op in self.ops if isinstance(op, Contraction))
 
-    def transformed(self, how: str, **changes: object) -> Workload:
+    def transformed(self, how: str, **changes: Unpack[Changes]) -> Workload:
         """A copy with `changes` that remembers `how` it was made."""
-        return replace(self, transforms=(*self.transforms, how), **changes)  # type: ignore[arg-type]
+        return replace(self, transforms=(*self.transforms, how), **changes)
 
     def with_sparsity(self, patterns: Mapping[str, str | Pattern], *, seed: int = 0) -> Workload:
         """Put patterns on the tensors that globs name; see `simsparse.transforms.with_sparsity`."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from simsparse.activations import activation_bytes
 from simsparse.errors import InputError, UnsupportedError
 from simsparse.ops import Axis, Contraction, Op, Role, Stream, StreamKind, Tensor
-from simsparse.workload import Phase, Weight, Workload
+from simsparse.workload import Memory, Phase, Weight, Workload
 
 
 def with_extents(op: Contraction, extents: Mapping[str, int]) -> Contraction:
@@ -96,17 +96,20 @@ def _stored(tensor: Tensor, new: Mapping[tuple[str, int, int], int]) -> Tensor:
     return replace(tensor, shape=tuple(shape))
 
 
-def memory_of(workload: Workload, ops: Sequence[Op]) -> dict[str, float]:
+def memory_of(workload: Workload, ops: Sequence[Op]) -> Memory:
     """`kv_cache_bytes`, `activation_bytes` and `optimizer_bytes` of a workload that runs `ops` instead of its own.
 
     Each in proportion: to bytes of cached tensors, to the activation peak, to state that optimizers read.
     """
-    return {
-        field: getattr(workload, field) * _ratio(measure(ops), measure(workload.ops))
-        for field, measure in (
-            ("kv_cache_bytes", _cache_bytes), ("activation_bytes", activation_bytes), ("optimizer_bytes", _state_bytes),
-        )
-    }  # fmt: skip
+
+    def share(measure: Callable[[Sequence[Op]], float]) -> float:
+        return _ratio(measure(ops), measure(workload.ops))
+
+    return Memory(
+        kv_cache_bytes=workload.kv_cache_bytes * share(_cache_bytes),
+        activation_bytes=workload.activation_bytes * share(activation_bytes),
+        optimizer_bytes=workload.optimizer_bytes * share(_state_bytes),
+    )
 
 
 def _ratio(part: float, whole: float) -> float:

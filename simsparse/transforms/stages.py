@@ -11,7 +11,7 @@ from simsparse.errors import InputError
 from simsparse.ops import Op, Role, Tensor, Transfer, TransferKind
 from simsparse.transforms.depth import only, stack_of, stacks
 from simsparse.transforms.resize import check_inference, check_unstaged, memory_of
-from simsparse.workload import Weight, Workload
+from simsparse.workload import Memory, Weight, Workload
 
 # A layer: its stack and index.
 _Layer = tuple[str, int]
@@ -84,14 +84,15 @@ def _stage(workload: Workload, stage_of: Mapping[_Layer, int], stage: int) -> _S
 
 @dataclass(frozen=True)
 class _Stage:
-    """What lies on the devices of one stage: `memory` as `memory_of` names it."""
+    """What lies on the devices of one stage."""
 
     weights: tuple[Weight, ...]
-    memory: Mapping[str, float]
+    memory: Memory
 
     @property
     def total_bytes(self) -> float:
-        return sum(self.memory.values()) + sum(w.tensor.dense_bytes * w.count for w in self.weights)
+        held = self.memory["kv_cache_bytes"] + self.memory["activation_bytes"] + self.memory["optimizer_bytes"]
+        return held + sum(w.tensor.dense_bytes * w.count for w in self.weights)
 
 
 def _with_transfers(ops: Sequence[Op], layers: Sequence[_Layer], stage_of: Mapping[_Layer, int]) -> Iterator[Op]:
