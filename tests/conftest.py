@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -27,6 +28,13 @@ with pytest.MonkeyPatch.context() as patch:
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def absent(what: str) -> NoReturn:
+    """End a test that needs what is not here: in CI everything must be, elsewhere the test is skipped."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
@@ -37,10 +45,7 @@ def evidence() -> Path:
     """The measurements of others, which lie beside the project; in CI they must be there."""
     folder = ROOT.parent / "shared" / "evidence"
     if not folder.is_dir():
-        message = "measurements (../shared/evidence) are not beside the project"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        absent("measurements (../shared/evidence) are not beside the project")
     return folder
 
 

